@@ -1,0 +1,1 @@
+"""The HTTP service: takes jobs and answers questions. Holds no model key and no Docker socket."""

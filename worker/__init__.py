@@ -1,0 +1,1 @@
+"""The Celery worker: advances jobs one step at a time."""

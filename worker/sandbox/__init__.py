@@ -1,0 +1,1 @@
+"""Cells, their pool, and the one door to the container engine."""
