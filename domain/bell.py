@@ -1,0 +1,37 @@
+"""Names that API and worker must agree on: the doorbell (broker) and the event bus.
+
+The database is the queue of record. A message carries only a job id; losing, repeating or reordering
+messages costs time, never correctness.
+"""
+
+from uuid import UUID
+
+#: The one Celery task: `advance(job_id)` does the next step of a job.
+ADVANCE = "retort.advance"
+
+#: Queue of the steps that need the container engine.
+SANDBOX_QUEUE = "sandbox"
+
+#: Redis channel on which every change of a job's state is published, as `state_message`.
+STATES_CHANNEL = "retort:states"
+
+#: Seconds for which a claim holds without a heartbeat.
+LEASE_S = 30
+
+#: Claims of one step before a job counts as broken: whatever it does to its workers, it does it this often.
+MAX_CLAIMS = 3
+
+
+def state_message(job_id: UUID, state: str) -> str:
+    """What is published when a job's state changes."""
+    return f"{job_id} {state}"
+
+
+def parse_state_message(message: str) -> tuple[UUID, str]:
+    """The inverse of `state_message`.
+
+    Raises:
+        ValueError: not such a message.
+    """
+    job_id, _, state = message.partition(" ")
+    return UUID(job_id), state

@@ -1,0 +1,299 @@
+"""The statements that move jobs, each one round trip, each fenced.
+
+Every write of a worker names its lease token, so a worker that lost its lease changes nothing: no row back
+means stop quietly. Statements are built once; executing one costs no compilation. Parameters are the
+`bindparam` names; `b_` marks those that would otherwise clash with a column of the same statement.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Executable,
+    Integer,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from domain.bell import LEASE_S, MAX_CLAIMS
+from domain.states import LEASED_STATES, State
+from domain.tables import api_keys, attempts, callers, jobs, workers
+
+_lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
+_no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
+_leased = jobs.c.state.in_([s.value for s in sorted(LEASED_STATES)])
+_mine = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
+_expired = and_(_leased, jobs.c.lease_until < func.now())
+
+
+def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.now() - cast(func.concat(seconds, " seconds"), INTERVAL)
+
+
+# --- callers and keys ---------------------------------------------------------------------------------
+
+#: hash -> the key and the caller it speaks for, unless it was revoked.
+AUTHENTICATE: Executable = (
+    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name)
+    .join(callers)
+    .where(api_keys.c.hash == bindparam("hash"), api_keys.c.revoked_at.is_(None))
+)
+
+# --- jobs, as the API sees them -----------------------------------------------------------------------
+
+#: Columns of `jobs` as parameters. Gives `created_at` back.
+INSERT_JOB: Executable = insert(jobs).returning(jobs.c.created_at)
+
+_job_of_caller = and_(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+
+#: id, caller_id -> the job, unless it is another caller's.
+GET_JOB: Executable = select(jobs).where(_job_of_caller)
+
+#: id, caller_id -> the job's state alone: what a waiting client polls.
+GET_STATE: Executable = select(jobs.c.state).where(_job_of_caller)
+
+#: job_id -> its attempts, in order.
+GET_ATTEMPTS: Executable = (
+    select(attempts).where(attempts.c.job_id == bindparam("job_id")).order_by(attempts.c.number)
+)
+
+# --- claim, heartbeat, finish -------------------------------------------------------------------------
+
+_claimed_columns = (
+    jobs.c.id,
+    jobs.c.caller_id,
+    jobs.c.state,
+    jobs.c.claims,
+    jobs.c.code,
+    jobs.c.task,
+    jobs.c.language,
+    jobs.c.profile,
+    jobs.c.limits,
+    jobs.c.stdin,
+    jobs.c.args,
+    jobs.c.env,
+    jobs.c.reuse,
+    jobs.c.created_at,
+    jobs.c.started_at,
+)
+_claim_values: dict[Any, Any] = {
+    "state": bindparam("b_state", type_=Text),
+    "claims": jobs.c.claims + 1,
+    "lease_token": bindparam("b_token", type_=Uuid),
+    "lease_until": _lease_until,
+    "leased_by": bindparam("b_worker", type_=Text),
+    "started_at": func.coalesce(jobs.c.started_at, func.now()),
+}
+
+#: id, token, worker, state -> the job, if it was queued.
+CLAIM: Executable = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value)
+    .values(_claim_values)
+    .returning(*_claimed_columns)
+)
+
+
+def _next_number(job_id: ColumnElement[Any]) -> ColumnElement[Any]:
+    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == job_id).scalar_subquery()
+    return func.coalesce(highest, 0) + 1
+
+
+def _reclaim() -> Executable:
+    # The state and worker that were lost are read under the row lock, before the update hides them.
+    lost = (
+        select(jobs.c.id, jobs.c.leased_by, jobs.c.state)
+        .where(jobs.c.id == bindparam("b_id"), _expired, jobs.c.claims < MAX_CLAIMS)
+        .with_for_update(skip_locked=True)
+        .cte("lost")
+    )
+    record = (
+        insert(attempts)
+        .from_select(
+            ["job_id", "number", "failure", "worker"],
+            select(lost.c.id, _next_number(lost.c.id), literal("worker_lost"), lost.c.leased_by).where(
+                lost.c.state == State.RUNNING.value,
+            ),
+        )
+        .cte("record")
+    )
+    return (
+        update(jobs)
+        .add_cte(record)
+        .where(jobs.c.id == lost.c.id)
+        .values(_claim_values)
+        .returning(*_claimed_columns)
+    )
+
+
+#: The same for a job whose worker let its lease expire; records the lost attempt.
+RECLAIM: Executable = _reclaim()
+
+#: tokens -> those that still hold; a token that does not come back has lost its lease.
+HEARTBEAT: Executable = (
+    update(jobs)
+    .where(jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))))
+    .values(lease_until=_lease_until)
+    .returning(jobs.c.lease_token)
+)
+
+#: What a finished attempt records; parameters of FINISH, RETRY and BREAK carry the same names.
+ATTEMPT_FIELDS = (
+    "code",
+    "verdict",
+    "failure",
+    "exit_code",
+    "signal",
+    "stdout",
+    "stderr",
+    "stdout_bytes",
+    "stderr_bytes",
+    "wall_s",
+    "cpu_s",
+    "peak_memory_bytes",
+    "oom_kills",
+    "sandbox_start",
+    "sandbox_start_s",
+    "sandbox_reused",
+    "image",
+    "image_digest",
+    "runtime",
+    "worker",
+)
+
+
+def _end_attempt(state: State, **values: Any) -> Executable:
+    """Move my job to `state` and record the attempt that led there, in one statement."""
+    final = {"finished_at": func.now()} if state is not State.QUEUED else {"rung_at": func.now()}
+    moved = (
+        update(jobs)
+        .where(_mine)
+        .values(state=state.value, **_no_lease, **final, **values)
+        .returning(jobs.c.id)
+        .cte("moved")
+    )
+    record = [cast(bindparam(f"a_{name}"), attempts.c[name].type).label(name) for name in ATTEMPT_FIELDS]
+    # The database's clock again: the worker tells how long, never when.
+    began = func.now() - func.make_interval(
+        0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
+    )
+    return (
+        insert(attempts)
+        .from_select(
+            ["job_id", "number", "started_at", *ATTEMPT_FIELDS],
+            select(moved.c.id, cast(_next_number(moved.c.id), Integer), began, *record),
+        )
+        .returning(attempts.c.number)
+    )
+
+
+#: id, token, verdict and reason of the job, a_… of the attempt -> the attempt's number, if the lease held.
+FINISH: Executable = _end_attempt(
+    State.FINISHED,
+    verdict=bindparam("b_verdict", type_=Text),
+    reason=bindparam("b_reason", type_=Text),
+)
+
+#: The sandbox failed, not the program: back to the queue, with the failed attempt recorded.
+RETRY: Executable = _end_attempt(State.QUEUED)
+
+#: The sandbox failed too often: the job is broken, with the failed attempt recorded.
+BREAK: Executable = _end_attempt(State.BROKEN, reason=bindparam("b_reason", type_=Text))
+
+#: id, token -> gives the claim back as if it had never been: nothing ran.
+RELEASE: Executable = (
+    update(jobs)
+    .where(_mine)
+    .values(state=State.QUEUED.value, claims=jobs.c.claims - 1, rung_at=func.now(), **_no_lease)
+    .returning(jobs.c.id)
+)
+
+# --- sweeping -----------------------------------------------------------------------------------------
+
+#: Jobs whose workers were lost too often.
+BREAK_LOST: Executable = (
+    update(jobs)
+    .where(_expired, jobs.c.claims >= MAX_CLAIMS)
+    .values(
+        state=State.BROKEN.value,
+        reason=f"its worker was lost {MAX_CLAIMS} times while it ran",
+        finished_at=func.now(),
+        **_no_lease,
+    )
+    .returning(jobs.c.id)
+)
+
+
+def _overdue() -> Executable:
+    due = (
+        select(jobs.c.id)
+        .where(
+            or_(
+                and_(
+                    jobs.c.state == State.QUEUED.value,
+                    jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
+                ),
+                and_(_expired, jobs.c.rung_at < _ago(literal(5))),
+            ),
+        )
+        .order_by(jobs.c.rung_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return (
+        update(jobs).where(jobs.c.id == due.c.id).values(rung_at=func.now()).returning(jobs.c.id, jobs.c.task)
+    )
+
+
+#: after_s, most -> jobs that nobody took within `after_s` of their last ring, or whose lease expired.
+OVERDUE: Executable = _overdue()
+
+# --- workers ------------------------------------------------------------------------------------------
+
+
+def _report() -> Executable:
+    said = pg_insert(workers).values(
+        instance=bindparam("instance"),
+        ready=bindparam("ready"),
+        why_not=bindparam("why_not"),
+        facts=bindparam("facts"),
+    )
+    return said.on_conflict_do_update(
+        index_elements=[workers.c.instance],
+        set_={
+            "seen_at": func.now(),
+            "ready": said.excluded.ready,
+            "why_not": said.excluded.why_not,
+            "facts": said.excluded.facts,
+        },
+    )
+
+
+#: instance, ready, why_not, facts: a worker says how it is. Workers repeat this every few seconds.
+REPORT_WORKER: Executable = _report()
+
+#: instance: a worker leaves.
+FORGET_WORKER: Executable = workers.delete().where(workers.c.instance == bindparam("b_instance"))
+
+#: Seconds after which a silent worker counts as gone.
+WORKER_SILENT_S = 15
+
+#: The workers that spoke lately.
+LIVE_WORKERS: Select[Any] = select(workers).where(
+    workers.c.seen_at > func.now() - text(f"interval '{WORKER_SILENT_S} seconds'"),
+)

@@ -1,0 +1,169 @@
+"""The tables. Migrations build them; a test finds no drift between the two.
+
+All times are the database's own clock (`now()`), which is also the only clock that leases use.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from domain.states import FINAL_STATES, LEASED_STATES, State, Verdict
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    },
+)
+
+
+def _one_of(column: str, values: frozenset[State] | type[State] | type[Verdict]) -> str:
+    return f"{column} IN ({', '.join(repr(v.value) for v in sorted(values))})"
+
+
+_now = func.now()
+
+callers = Table(
+    "callers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    UniqueConstraint("name"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # domain.ids.hash_api_key
+    Column("hint", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("revoked_at", DateTime(timezone=True)),
+    UniqueConstraint("hash"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # UUIDv7: newest last
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("state", Text, nullable=False, server_default=State.QUEUED.value),
+    Column("verdict", Text),
+    Column("reason", Text),  # why a job is broken, or what we know beyond its verdict
+    # What was asked for.
+    Column("code", Text),
+    Column("task", Text),
+    Column("language", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("limits", JSONB, nullable=False),  # domain.limits.Limits, resolved
+    Column("stdin", LargeBinary),
+    Column("args", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("env", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("reuse", Text, nullable=False, server_default="never"),
+    # Where it stands.
+    Column("claims", Integer, nullable=False, server_default="0"),
+    Column("lease_token", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("leased_by", Text),
+    Column("rung_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("started_at", DateTime(timezone=True)),  # first claim
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint(_one_of("state", State), name="state"),
+    CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
+    CheckConstraint("reuse IN ('never', 'caller')", name="reuse"),
+    CheckConstraint("num_nonnulls(code, task) = 1", name="code_or_task"),
+    CheckConstraint("(verdict IS NOT NULL) = (state = 'finished')", name="verdict_iff_finished"),
+    CheckConstraint(
+        f"(lease_token IS NOT NULL) = ({_one_of('state', LEASED_STATES)})",
+        name="lease_iff_leased",
+    ),
+    CheckConstraint(
+        f"(finished_at IS NOT NULL) = ({_one_of('state', FINAL_STATES)})",
+        name="finished_at_iff_final",
+    ),
+    Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    Index("ix_jobs_queued", "rung_at", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_leased", "lease_until", postgresql_where=text("lease_token IS NOT NULL")),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1
+    Column("code", Text),  # None: the job's own code
+    Column("verdict", Text),  # None: the sandbox or its worker failed; `failure` says how
+    Column("failure", Text),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("stdout", LargeBinary, nullable=False, server_default=text("''")),
+    Column("stderr", LargeBinary, nullable=False, server_default=text("''")),
+    Column("stdout_bytes", BigInteger, nullable=False, server_default="0"),  # written, not only kept
+    Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("wall_s", Double),
+    Column("cpu_s", Double),
+    Column("peak_memory_bytes", BigInteger),
+    Column("oom_kills", Integer),
+    Column("sandbox_start", Text),  # 'warm' or 'cold'
+    Column("sandbox_start_s", Double),  # waiting for the cell
+    Column("sandbox_reused", Boolean),  # an earlier job of the same caller ran in it
+    Column("image", Text),
+    Column("image_digest", Text),
+    Column("runtime", Text),
+    Column("worker", Text),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("finished_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
+    CheckConstraint("num_nonnulls(verdict, failure) = 1", name="verdict_or_failure"),
+    CheckConstraint("sandbox_start IN ('warm', 'cold')", name="sandbox_start"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("name", Text, nullable=False),  # as the program called it, made safe to show
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("sha256", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    UniqueConstraint("job_id", "attempt", "name"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("instance", Text, primary_key=True),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("ready", Boolean, nullable=False),
+    Column("why_not", Text),  # what keeps it from working, for a person
+    Column("facts", JSONB, nullable=False, server_default=text("'{}'")),  # pool sizes, engine version
+)
