@@ -35,3 +35,17 @@ def parse_state_message(message: str) -> tuple[UUID, str]:
     """
     job_id, _, state = message.partition(" ")
     return UUID(job_id), state
+
+
+def celery_broker_url(redis_url: str) -> str:
+    """The same Redis as Celery spells it: its transport calls a Unix socket `redis+socket`.
+
+    >>> celery_broker_url("unix:///run/valkey.sock?db=0")
+    'redis+socket:///run/valkey.sock?virtual_host=0'
+    >>> celery_broker_url("redis://127.0.0.1:6379/0")
+    'redis://127.0.0.1:6379/0'
+    """
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    return f"redis+socket://{path}?virtual_host={query.removeprefix('db=') or '0'}"
