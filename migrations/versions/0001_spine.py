@@ -22,6 +22,11 @@ _allowed = " OR ".join(
     for old, new in MOVES.items()
 )
 
+VERDICT_CHECK = (
+    "verdict IN ('check_failed', 'compile_error', 'disk_limit', 'error', 'ok', 'out_of_memory', "
+    "'output_limit', 'sandbox_crash', 'signalled', 'timeout')"
+)
+
 # A worker that lost its lease, a stale snapshot or a slip of ours cannot rewrite a result: the database
 # itself refuses. Only a move or a new verdict is looked at, so heartbeats do not pay for it.
 JOBS_MOVE = f"""
@@ -122,7 +127,7 @@ def upgrade() -> None:
             name=op.f("ck_jobs_state"),
         ),
         sa.CheckConstraint(
-            "verdict IN ('check_failed', 'compile_error', 'disk_limit', 'error', 'ok', 'out_of_memory', 'output_limit', 'sandbox_crash', 'signalled', 'timeout')",
+            VERDICT_CHECK,
             name=op.f("ck_jobs_verdict"),
         ),
         sa.CheckConstraint("num_nonnulls(code, task) = 1", name=op.f("ck_jobs_code_or_task")),
@@ -186,7 +191,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("sandbox_start IN ('warm', 'cold')", name=op.f("ck_attempts_sandbox_start")),
         sa.CheckConstraint(
-            "verdict IN ('check_failed', 'compile_error', 'disk_limit', 'error', 'ok', 'out_of_memory', 'output_limit', 'sandbox_crash', 'signalled', 'timeout')",
+            VERDICT_CHECK,
             name=op.f("ck_attempts_verdict"),
         ),
         sa.CheckConstraint("num_nonnulls(verdict, failure) = 1", name=op.f("ck_attempts_verdict_or_failure")),
