@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import service
+from retort.cli import run, service
 
 app = typer.Typer(
     name="retort",
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service.register(app)
+run.register(app)
 
 
 def main() -> None:
