@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import run, service
+from retort.cli import doctor, engine, run, service
 
 app = typer.Typer(
     name="retort",
@@ -17,6 +17,8 @@ app = typer.Typer(
 )
 service.register(app)
 run.register(app)
+doctor.register(app)
+engine.register(app)
 
 
 def main() -> None:

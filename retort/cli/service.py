@@ -141,6 +141,10 @@ def down() -> None:
             typer.echo("not running")
     else:
         _end_supervisor(state, pid)
+    from retort import engine
+
+    if engine.stop(state):
+        typer.echo("ended the Docker engine that was started for Retort")
 
 
 def _end_supervisor(state: StateFolder, pid: int) -> None:
