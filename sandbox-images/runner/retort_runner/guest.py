@@ -1,4 +1,4 @@
-"""Running the user's Python program in a freshly forked process, as if it had been started by itself."""
+"""Running the user's Python program in a forked process, as if it had been started by itself."""
 
 import atexit
 import gc
@@ -9,7 +9,7 @@ import threading
 import types
 from typing import Any, NoReturn
 
-from retort_runner.privileges import become_guest
+from retort_runner.privileges import become_guest, prepare_guest
 
 WORK = "/work"
 
@@ -67,11 +67,11 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        for name, module in list(sys.modules.items()):
-            if name == "__main__" or (name not in before and getattr(module, "__file__", "") is not None):
-                file = getattr(module, "__file__", "") or ""
-                if name == "__main__" or file.startswith(WORK):
-                    vars(module).clear()
+        # The program's own modules; what it imported from the system holds nothing that waits to be written.
+        for name in sys.modules.keys() - before | {"__main__"}:
+            module = sys.modules.get(name)
+            if name == "__main__" or (getattr(module, "__file__", None) or "").startswith(WORK):
+                vars(module).clear()
         gc.collect()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
@@ -84,25 +84,42 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     os._exit(code)
 
 
-def run(job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> NoReturn:
-    """Never returns. `stdio` are the descriptors that become 0, 1 and 2; every other one is closed."""
+def prepare(rlimits: dict[str, int]) -> None:
+    """Turn this freshly forked process into one that waits for a program.
+
+    What a start costs is mostly the kernel copying memory that the fork shares, page by page as it is touched.
+    So the start is rehearsed here, where nobody waits.
+    """
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    prepare_guest(rlimits)
+    os.environ.pop("HOSTNAME", None)
+    os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest"})
+    _forget_runner()
+    _streams()
+    exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    sys.stdout.flush()
+    gc.collect()
+
+
+def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
+    """Become the guest, run a program in this prepared process, and end with it.
+
+    `stdio` are the descriptors that become 0, 1 and 2; every other one is closed.
+    """
     try:
         for target, source in enumerate(stdio):
             os.dup2(source, target)
         os.closerange(3, 1 << 16)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        become_guest(job["uid"], job["rlimits"])
+        become_guest(uid)
         os.chdir(WORK)
-        os.environ.pop("HOSTNAME", None)
-        os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest", **job["env"]})
         _streams()
+        os.environ.update(job["env"])
         _reseed()
         path = os.path.join(WORK, job["file"])
         with open(path, "wb") as file:
             file.write(code)
         sys.argv = [path, *job["args"]]
-        _forget_runner()
         main = types.ModuleType("__main__")
         main.__file__ = path
         vars(main)["__builtins__"] = __builtins__

@@ -7,8 +7,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from retort_runner import guest, wire
+from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.parked import Parked, memory_file
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
@@ -20,11 +21,7 @@ def _stdin(content: bytes) -> int:
     """A descriptor from which the program reads `content`."""
     if not content:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    fd = os.memfd_create("stdin")
-    with os.fdopen(os.dup(fd), "wb") as writer:
-        writer.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    return memory_file("stdin", content)
 
 
 class Job:
@@ -39,15 +36,14 @@ class Job:
         uid: int,
         counters: Counters,
         wake: int,
-        zygote: Zygote | None,
     ) -> None:
-        self.header = {**header, "uid": uid}
+        self.header = header
         self.code = code
         self.stdin = stdin
         self.uid = uid
         self.counters = counters
         self.wake = wake
-        self.zygote = zygote
+        self.zygote: Zygote | None = None
         self.zygote_lost = False
         self._pid = 0
         self._status: int | None = None
@@ -57,15 +53,16 @@ class Job:
         self._room = int(header["output_bytes"])
         self._over = False
 
-    def run(self) -> dict[str, Any]:
-        """Run to the end of every process; the facts of the end.
+    def run(self, process: Parked, zygote: Zygote | None) -> dict[str, Any]:
+        """Run in a parked process, of the zygote if one is given, to the end of all; the facts of the end.
 
         Raises:
             wire.Closed: the host hung up meanwhile.
         """
+        self.zygote = zygote
         before = self.counters.sample()
         began = time.monotonic()
-        pipes = self._start()
+        pipes = self._start(process)
         self._carry(pipes, began, before.cpu_s)
         wall_s = time.monotonic() - began
         # From here nothing of the guest's lives, so reading to the end of the pipes cannot wait for anybody.
@@ -88,21 +85,14 @@ class Job:
             "preloaded": self.zygote is not None,
         }
 
-    def _start(self) -> dict[int, bytes]:
+    def _start(self, process: Parked) -> dict[int, bytes]:
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         stdio = (_stdin(self.stdin), out_end, err_end)
-        if self.zygote is not None:
-            pid = self.zygote.spawn(self.header, self.code, stdio)
-            if pid is None:
-                self.zygote_lost = True
-                self.zygote = None
-        if self.zygote is None:
-            pid = os.fork()
-            if pid == 0:
-                guest.run(self.header, self.code, stdio)
-        assert pid is not None
-        self._pid = pid
+        self._pid = process.pid
+        wanted = {name: self.header[name] for name in ("file", "args", "env")}
+        # If the process is gone, its end is what is seen next, like any other's.
+        process.start(wanted, self.code, stdio)
         for fd in stdio:
             os.close(fd)
         os.set_blocking(out, False)

@@ -12,6 +12,7 @@ from typing import Any
 from retort_runner import wire
 from retort_runner.cgroup import Counters
 from retort_runner.job import Job
+from retort_runner.parked import Parked
 from retort_runner.privileges import drop_inheritable
 from retort_runner.reset import reset, seed
 from retort_runner.zygote import Zygote
@@ -29,8 +30,10 @@ _COMMON = (
 class Runner:
     """State between frames."""
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, rlimits: dict[str, int]) -> None:
         self.uid = uid
+        self.rlimits = rlimits
+        self.parked: Parked | None = None
         self.zygote: Zygote | None = None
         self.counters = Counters()
         with open(_IMAGE, encoding="utf-8") as file:
@@ -42,46 +45,67 @@ class Runner:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
 
+    def park(self) -> None:
+        """Have a process ready for the next job, and one with the heavy packages where there is a zygote."""
+        if self.parked is None:
+            self.parked = Parked.fork(self.uid, self.rlimits)
+        if self.zygote is not None and self.zygote.ready and self.zygote.parked is None:
+            self.zygote.park()
+
     def preload(self) -> None:
-        """Start the zygote; it reports by itself when the host's next frame or its own message comes."""
+        """Start the zygote, which reports by itself when it is ready."""
         if self.zygote is not None:
             return
         for name in _COMMON:
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
-        self.zygote = Zygote(self.image.get("preload", []))
+        if self.parked is not None:
+            self.parked.end()
+        self.parked = None  # the next one knows what was just imported
+        self.zygote = Zygote(self.image.get("preload", []), self.uid, self.rlimits)
 
     def zygote_speaks(self) -> None:
         """Take the zygote's message that it is ready, or its end."""
         assert self.zygote is not None
         facts = self.zygote.receive()
         if facts is None:
-            self.zygote.end()
-            self.zygote = None
+            self._end_zygote()
             wire.send_json(wire.PRELOADED, {"failed": True})
             return
         self.zygote.ready = True
+        self.park()
         wire.send_json(wire.PRELOADED, facts)
+
+    def _end_zygote(self) -> None:
+        if self.zygote is not None:
+            self.zygote.end()
+        self.zygote = None
 
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
         if self.zygote is not None and not self.zygote.ready:
-            # Half imported is no use and would eat the job's share; the job goes first.
-            self.zygote.end()
-            self.zygote = None
+            self._end_zygote()  # half imported is no use, and would eat the job's share
         wants = any(name.encode() in code for name in self.image.get("mentions", []))
-        zygote = self.zygote if wants else None
-        job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake, zygote=zygote)
-        facts = job.run()
-        if job.zygote_lost and self.zygote is not None:
-            self.zygote.end()
-            self.zygote = None
+        zygote = self.zygote if wants and self.zygote is not None and self.zygote.parked else None
+        if zygote is None and self.parked is None:
+            self.parked = Parked.fork(self.uid, self.rlimits)
+        job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
+        if zygote is not None and zygote.parked is not None:
+            process, zygote.parked = zygote.parked, None
+        else:
+            assert self.parked is not None
+            process, self.parked = self.parked, None
+        facts = job.run(process, zygote)
+        if job.zygote_lost:
+            self._end_zygote()
         wire.send_json(wire.EXIT, facts)
         if header.get("reset"):
-            ours = {os.getpid()} | ({self.zygote.pid} if self.zygote else set())
+            ours = {os.getpid()} | (self.zygote.pids() if self.zygote else set())
+            ours |= {self.parked.pid} if self.parked else set()
             left = reset(self.uid, ours)
+            self.park()
             wire.send_json(wire.CLEAN, {"clean": left is None, "left": left})
 
     def forever(self) -> None:
@@ -106,13 +130,14 @@ class Runner:
 
 
 def main() -> None:
-    """Run as PID 1: `python3 /opt/retort UID`."""
-    uid = int(sys.argv[1])
+    """Run as PID 1: `python3 /opt/retort '{"uid": …, "rlimits": {…}}'`."""
+    config = json.loads(sys.argv[1])
     os.setgroups([])
     drop_inheritable()
-    runner = Runner(uid)
-    seed(uid)
+    runner = Runner(config["uid"], config["rlimits"])
+    seed(runner.uid)
     gc.freeze()
+    runner.park()
     facts = {"protocol": 1, "python": sys.version.split()[0], "held": runner.counters.held()}
     wire.send_json(wire.UP, facts)
     with suppress(wire.Closed, BrokenPipeError):

@@ -81,13 +81,11 @@ def reset(uid: int, ours: set[int]) -> str | None:
             for folder in WRITABLE:
                 _wipe(folder)
             os.utime(_WORK)
+            left = next((folder for folder in WRITABLE if os.path.isdir(folder) and os.listdir(folder)), None)
+            attributes = os.listxattr(_WORK)
     except (OSError, RecursionError) as e:
         return f"wiping failed: {type(e).__name__}: {e}"[:200]
-    for folder in WRITABLE:
-        with suppress(FileNotFoundError):
-            if os.listdir(folder):
-                return f"{folder} is not empty"
-    if os.listxattr(_WORK):
-        return "the work folder has attributes"
+    if left or attributes:
+        return f"{left or _WORK} is not as it was"
     seed(uid)
     return None

@@ -1,8 +1,8 @@
-"""A helper process that imports the heavy packages once, and from which jobs that want them are forked.
+"""A helper process that imports the heavy packages once; jobs that want them are forked from it.
 
-It is a fork of the runner and stays root. It takes one job at a time over a socket pair: a message with the
-job, and the job's three stdio descriptors and a descriptor to its code. It answers with the process id, then
-with how the process ended.
+It is a fork of the runner and stays root, out of the guest's reach. Over a channel it says when it is ready;
+then each message asks for one parked process and brings the process's end of a channel of its own. The helper
+answers with the process id, waits, and tells how the process ended.
 """
 
 import gc
@@ -17,43 +17,11 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from retort_runner import guest
+from retort_runner import parked
 from retort_runner.cgroup import Counters
+from retort_runner.parked import Parked
 
-
-_MESSAGE = 1 << 20
-
-
-def _serve(channel: socket.socket, modules: list[str]) -> NoReturn:
-    started = time.monotonic()
-    # While a light job runs beside the imports it comes first; what is forked from here is ordinary again.
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    for name in modules:
-        importlib.import_module(name)
-    # Everything so far is as good as immortal: jobs neither scan nor copy it when they collect garbage.
-    gc.collect()
-    gc.freeze()
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    channel.send(
-        json.dumps({"seconds": round(time.monotonic() - started, 3), "held": Counters().held()}).encode()
-    )
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE, 4)
-        if not message:
-            os._exit(0)
-        job = json.loads(message)
-        with os.fdopen(descriptors.pop(), "rb") as file:
-            code = file.read()
-        pid = os.fork()
-        if pid == 0:
-            guest.run(job, code, (descriptors[0], descriptors[1], descriptors[2]))
-        for descriptor in descriptors:
-            os.close(descriptor)
-        channel.send(json.dumps({"pid": pid}).encode())
-        _, status, usage = os.wait4(pid, 0)
-        channel.send(json.dumps({"status": status, **used(usage)}).encode())
+_MESSAGE = 1 << 12
 
 
 def used(usage: resource.struct_rusage) -> dict[str, Any]:
@@ -61,23 +29,52 @@ def used(usage: resource.struct_rusage) -> dict[str, Any]:
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
 
 
-class Zygote:
-    """The runner's side of the helper."""
+def _serve(channel: socket.socket, modules: list[str], uid: int, rlimits: dict[str, int]) -> NoReturn:
+    started = time.monotonic()
+    # A job that comes during the imports goes first; what is forked from here is ordinary again.
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    for name in modules:
+        importlib.import_module(name)
+    # Everything so far is as good as immortal: jobs neither scan nor copy it when they collect garbage.
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    facts = {"seconds": round(time.monotonic() - started, 3), "held": Counters().held()}
+    channel.send(json.dumps(facts).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE, 1)
+        if not message:
+            os._exit(0)
+        theirs = socket.socket(fileno=descriptors[0])
+        pid = os.fork()
+        if pid == 0:
+            parked.wait(theirs, uid, rlimits)
+        theirs.close()
+        channel.send(json.dumps({"pid": pid}).encode())
+        _, status, usage = os.wait4(pid, 0)
+        channel.send(json.dumps({"status": status, **used(usage)}).encode())
 
-    def __init__(self, modules: list[str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+class Zygote:
+    """The runner's hold on the helper."""
+
+    def __init__(self, modules: list[str], uid: int, rlimits: dict[str, int]) -> None:
+        ours, theirs = parked.pair()
         self.channel = ours
         self.ready = False
-        self.facts: dict[str, Any] = {}
+        self.parked: Parked | None = None
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
-            os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-            os.dup2(0, 1)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             try:
-                _serve(theirs, modules)
+                _serve(theirs, modules, uid, rlimits)
             except BaseException as error:
                 print(f"zygote: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
@@ -91,23 +88,29 @@ class Zygote:
             return None
         return json.loads(message) if message else None
 
-    def spawn(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> int | None:
-        """Fork a job off the helper: its process id, or None if the helper is gone."""
-        file = os.memfd_create("code")
-        try:
-            with os.fdopen(os.dup(file), "wb") as writer:
-                writer.write(code)
-            os.lseek(file, 0, os.SEEK_SET)
-            socket.send_fds(self.channel, [json.dumps(job).encode()], [*stdio, file])
-        except OSError:
-            return None
-        finally:
-            os.close(file)
+    def park(self) -> None:
+        """Have a process forked that waits for a program; `parked` stays None if the helper is gone."""
+        ours, theirs = parked.pair()
+        with theirs:
+            try:
+                socket.send_fds(self.channel, [b"park"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                return
         answer = self.receive()
-        return None if answer is None else int(answer["pid"])
+        if answer is None:
+            ours.close()
+        else:
+            self.parked = Parked(int(answer["pid"]), ours)
+
+    def pids(self) -> set[int]:
+        """The helper and what it has parked."""
+        return {self.pid} | ({self.parked.pid} if self.parked else set())
 
     def end(self) -> None:
-        """Kill the helper and take its place back."""
+        """Kill the helper; what it has parked ends with its channel."""
+        if self.parked is not None:
+            self.parked.end()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
