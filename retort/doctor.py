@@ -185,7 +185,7 @@ def _images() -> Iterator[Check]:
     lines = [line.split() for line in out.splitlines() if line.strip()]
     if code and not lines:
         yield Check("sandbox images", False, _last_line(err) or "cannot be listed", "See the message.")
-    todo = f"Build it: {shutil.which('make') and 'make images' or 'python -m worker.sandbox.images build'}"
+    todo = f"Build it: {(shutil.which('make') and 'make images') or 'python -m worker.sandbox.images build'}"
     for words in lines:
         yield Check(f"image {words[0]}", words[-1] == "built", words[-1], todo)
 
