@@ -33,9 +33,7 @@ class WorkerSettings(BaseSettings):
         description="Jobs that run at the same time here. Default: two per processor, at least four.",
     )
     warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
-    warm_most: int = Field(
-        default=8, ge=1, le=256, description="Idle cells per image and profile under load."
-    )
+    warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),

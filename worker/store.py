@@ -68,9 +68,7 @@ class Store:
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
         options = {"options": "-c synchronous_commit=off"}
-        self._hasty = create_engine(
-            url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common
-        )
+        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)

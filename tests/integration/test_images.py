@@ -137,9 +137,7 @@ def test_unknown_image(engine: docker.DockerClient) -> None:
         images.resolve("../python", engine)
 
 
-def test_failed_build_shows_its_log(
-    engine: docker.DockerClient, image: images.ImageRef, folders: Path
-) -> None:
+def test_failed_build_shows_its_log(engine: docker.DockerClient, image: images.ImageRef, folders: Path) -> None:
     (folders / "python" / "Dockerfile").write_text(
         "ARG BASE_IMAGE=debian:bookworm-slim\nFROM ${BASE_IMAGE}\nRUN echo so far so good && exit 3\n"
     )
@@ -241,9 +239,7 @@ def test_no_setuid_nor_setgid(engine: docker.DockerClient, image: images.ImageRe
     assert run(engine, image, code, user=0) == ""
 
 
-def test_nothing_of_the_host_or_the_build_is_left(
-    engine: docker.DockerClient, image: images.ImageRef
-) -> None:
+def test_nothing_of_the_host_or_the_build_is_left(engine: docker.DockerClient, image: images.ImageRef) -> None:
     code = (
         "import glob, os\n"
         f"for pattern in {LEFTOVERS.split()}:\n"

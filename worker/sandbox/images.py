@@ -38,7 +38,7 @@ class ImageBuildError(Exception):
     """An image could not be built; the message has the end of the log and what to do."""
 
 
-class ImageMissing(Exception):  # noqa: N818 - reads as what it says
+class ImageMissing(Exception):
     """The engine lacks the image that this version of the code needs; the message has the command to run."""
 
 
