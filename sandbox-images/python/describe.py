@@ -1,0 +1,34 @@
+"""Write the image's description, `image.json`: what the runner preloads and what `/v1/languages` shows.
+
+Runs in the image's build stage: `python3 -I describe.py <site folder> <image.toml> <requirements.txt>`.
+"""
+
+import json
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+
+def describe(site: Path, settings: Path, requirements: Path) -> dict[str, object]:
+    """Return the description; raise SystemExit when settings, requirements and packages disagree."""
+    image = tomllib.loads(settings.read_text())
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if image["version"] != running:
+        raise SystemExit(f"image.toml says Python {image['version']}, this is Python {running}")
+    packages = {found.metadata["Name"]: found.version for found in distributions(path=[str(site)])}
+    lines = [line.split()[0] for line in requirements.read_text().splitlines() if "==" in line]
+    installed = {f"{name}=={version}".lower().replace("_", "-") for name, version in packages.items()}
+    if missing := {line.lower().replace("_", "-") for line in lines} - installed:
+        raise SystemExit(f"required but not installed: {', '.join(sorted(missing))}")
+    return {
+        "language": image["language"],
+        "version": image["version"],
+        "preload": image["preload"],
+        "mentions": image["mentions"],
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+if __name__ == "__main__":
+    json.dump(describe(*map(Path, sys.argv[1:4])), sys.stdout, indent=1)

@@ -1,0 +1,211 @@
+"""One job from start to end: start the program, carry its output, end every process, count."""
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from retort_runner import guest, wire
+from retort_runner.cgroup import Counters
+from retort_runner.privileges import kill_guests
+from retort_runner.zygote import Zygote, used
+
+_CHUNK = 1 << 16
+_STAT_EVERY_MS = 500
+
+
+def _stdin(content: bytes) -> int:
+    """A descriptor from which the program reads `content`."""
+    if not content:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    with os.fdopen(os.dup(fd), "wb") as writer:
+        writer.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+class Job:
+    """Runs once."""
+
+    def __init__(
+        self,
+        header: dict[str, Any],
+        code: bytes,
+        stdin: bytes,
+        *,
+        uid: int,
+        counters: Counters,
+        wake: int,
+        zygote: Zygote | None,
+    ) -> None:
+        self.header = {**header, "uid": uid}
+        self.code = code
+        self.stdin = stdin
+        self.uid = uid
+        self.counters = counters
+        self.wake = wake
+        self.zygote = zygote
+        self.zygote_lost = False
+        self._pid = 0
+        self._status: int | None = None
+        self._cpu_s = 0.0
+        self._rss = 0
+        self._sent = {wire.STDOUT: 0, wire.STDERR: 0}
+        self._room = int(header["output_bytes"])
+        self._over = False
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end of every process; the facts of the end.
+
+        Raises:
+            wire.Closed: the host hung up meanwhile.
+        """
+        before = self.counters.sample()
+        began = time.monotonic()
+        pipes = self._start()
+        self._carry(pipes, began, before.cpu_s)
+        wall_s = time.monotonic() - began
+        # From here nothing of the guest's lives, so reading to the end of the pipes cannot wait for anybody.
+        kill_guests(self.uid)
+        self._reap()
+        for fd, kind in pipes.items():
+            while self._forward(fd, kind) > 0:
+                pass
+            os.close(fd)
+        after = self.counters.sample()
+        return {
+            "status": self._status,
+            "wall_s": wall_s,
+            "cpu_s": self._cpu_s,
+            "peak_bytes": self._peak(before.memory, before.peak, after.peak),
+            "oom_kills": after.oom_kills - before.oom_kills,
+            "stdout_bytes": self._sent[wire.STDOUT],
+            "stderr_bytes": self._sent[wire.STDERR],
+            "output_limit": self._over,
+            "preloaded": self.zygote is not None,
+        }
+
+    def _start(self) -> dict[int, bytes]:
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        stdio = (_stdin(self.stdin), out_end, err_end)
+        if self.zygote is not None:
+            pid = self.zygote.spawn(self.header, self.code, stdio)
+            if pid is None:
+                self.zygote_lost = True
+                self.zygote = None
+        if self.zygote is None:
+            pid = os.fork()
+            if pid == 0:
+                guest.run(self.header, self.code, stdio)
+        assert pid is not None
+        self._pid = pid
+        for fd in stdio:
+            os.close(fd)
+        os.set_blocking(out, False)
+        os.set_blocking(err, False)
+        return {out: wire.STDOUT, err: wire.STDERR}
+
+    def _carry(self, pipes: dict[int, bytes], began: float, cpu_before: float | None) -> None:
+        """Carry output until the main process ended, or wrote too much and was killed."""
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
+        if self.zygote is not None:
+            poll.register(self.zygote.channel, select.POLLIN)
+        for fd in pipes:
+            poll.register(fd, select.POLLIN)
+        stat_at = began + _STAT_EVERY_MS / 1000
+        while self._status is None and not self._over:
+            for fd, _ in poll.poll(_STAT_EVERY_MS):
+                if fd in pipes:
+                    # One chunk a turn, so that a flood on one stream holds up nothing else.
+                    if self._forward(fd, pipes[fd]) == 0:
+                        poll.unregister(fd)  # closed by the program; the end is told elsewhere
+                elif fd == self.wake:
+                    os.read(self.wake, 4096)
+                    self._reap()
+                elif fd == 0:
+                    # The host sends nothing during a job: it hung up.
+                    kill_guests(self.uid)
+                    raise wire.Closed
+                else:
+                    self._zygote_says(poll)
+            now = time.monotonic()
+            if now >= stat_at:
+                stat_at = now + _STAT_EVERY_MS / 1000
+                sample = self.counters.sample()
+                cpu_s = None if sample.cpu_s is None or cpu_before is None else sample.cpu_s - cpu_before
+                wire.send_json(wire.STAT, {"cpu_s": cpu_s, "memory": sample.memory})
+
+    def _forward(self, fd: int, kind: bytes) -> int:
+        """Send what one read gives to the host: bytes read, 0 at the end of the stream, -1 for nothing now."""
+        if self._over:
+            return -1
+        try:
+            chunk = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return -1
+        if len(chunk) > self._room:
+            self._over = True
+        kept = chunk[: self._room]
+        self._room -= len(kept)
+        self._sent[kind] += len(chunk)
+        if kept:
+            wire.send(kind, kept)
+        return len(chunk)
+
+    def _reap(self) -> None:
+        """Collect every child that ended; orphans of the guest are ours too."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self.zygote is not None and pid == self.zygote.pid:
+                self.zygote_lost = True
+                continue
+            self._count(used(usage))
+            if pid == self._pid:
+                self._status = status
+
+    def _zygote_says(self, poll: select.poll) -> None:
+        assert self.zygote is not None
+        facts = self.zygote.receive()
+        if facts is not None:
+            self._status = int(facts["status"])
+            self._count(facts)
+            return
+        # The zygote died, most likely for memory. Its child is ours now and will be reaped; or it already was,
+        # before we knew that it would be, and there is nothing left to wait for.
+        self.zygote_lost = True
+        poll.unregister(self.zygote.channel)
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, 0)
+            return
+        self._status = self._status or signal.SIGKILL
+
+    def _count(self, facts: dict[str, Any]) -> None:
+        self._cpu_s += facts["cpu_s"]
+        self._rss = max(self._rss, facts["rss"])
+
+    def _peak(self, memory: int | None, peak_before: int | None, peak_after: int | None) -> int | None:
+        """Highest memory of the job alone, in bytes.
+
+        Exact where the container's own high-water mark rose during the job. Where an earlier peak hides it (a
+        used cell, or the imports of a warm one), the highest resident set among the job's processes is the
+        next best that an unprivileged process can read.
+        """
+        if (
+            memory is not None
+            and peak_before is not None
+            and peak_after is not None
+            and peak_after > peak_before
+        ):
+            return peak_after - memory
+        return self._rss or None

@@ -1,0 +1,96 @@
+"""Real PostgreSQL, real Valkey, the real container engine: started or required once, shared by all tests."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+import redis
+from alembic import command
+from alembic.config import Config
+from docker.errors import DockerException
+from sqlalchemy import create_engine
+
+from domain.tables import metadata
+from retort.embedded import Postgres, Valkey
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where the tests' own servers listen."""
+
+    database_url: str
+    redis_url: str
+
+
+def migrate(database_url: str) -> None:
+    """Bring an empty database to the newest revision, as `retort up` does."""
+    config = Config(ROOT / "migrations" / "alembic.ini")
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """A PostgreSQL with our tables, and a Valkey, in a folder of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="retort-test-"))  # short: socket paths have a limit
+    postgres = Postgres(folder / "postgres", folder / "run")
+    valkey = Valkey(folder / "valkey", folder / "run")
+    try:
+        postgres.start()
+        valkey.start()
+        migrate(postgres.url)
+        yield Services(postgres.url, valkey.url)
+    finally:
+        postgres.stop()
+        valkey.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def database_url(services: Services) -> str:
+    """What a process under test gets as RETORT_DATABASE_URL."""
+    return services.database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(services: Services) -> str:
+    """What a process under test gets as RETORT_REDIS_URL."""
+    return services.redis_url
+
+
+@pytest.fixture
+def clean_tables(services: Services) -> None:
+    """Every table of ours empty, and nothing in Valkey."""
+    engine = create_engine(services.database_url)
+    names = ", ".join(table.name for table in metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {names} CASCADE")
+    engine.dispose()
+    with redis.Redis.from_url(services.redis_url) as client:
+        client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The container engine. Sandboxes are what this project is, so without one the tests fail."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException as reason:
+        pytest.exit(
+            f"the tests need a Docker engine and none answers ({reason}). `make test` installs and starts "
+            "one on Debian and Ubuntu as root; elsewhere start Docker and see that you may use its socket.",
+            returncode=1,
+        )
+    yield client
+    client.close()

@@ -1,0 +1,228 @@
+"""Build and find the sandbox images: the only code that does.
+
+An image's tag is a hash of what goes into it, so a changed package, runner or Dockerfile means a new tag and
+everything else is reused:
+
+    python -m worker.sandbox.images build        # every image, skips what is there
+    python -m worker.sandbox.images list
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import docker.errors
+
+from worker.sandbox.base import BaseImageError, Progress, ensure_base
+from worker.sandbox.context import build_context, content_files, pip_arguments
+
+IMAGES_VARIABLE = "RETORT_IMAGES_DIR"
+BASE_VARIABLE = "RETORT_BASE_IMAGE"
+BUILD_COMMAND = "python -m worker.sandbox.images build"
+LOG_TAIL = 30
+BUILD_SILENCE_S = 600
+
+
+class ImageBuildError(Exception):
+    """An image could not be built; the message has the end of the log and what to do."""
+
+
+class ImageMissing(Exception):  # noqa: N818 - reads as what it says
+    """The engine lacks the image that this version of the code needs; the message has the command to run."""
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image that the engine has."""
+
+    name: str
+    """The folder below `sandbox-images`, such as `python`."""
+    tag: str
+    """What containers are created from, such as `retort/python:0123456789ab`."""
+
+
+def images_root() -> Path:
+    """Return the folder of the images: `sandbox-images` of the repository, or `RETORT_IMAGES_DIR`."""
+    default = Path(__file__).resolve().parents[2] / "sandbox-images"
+    return Path(os.environ.get(IMAGES_VARIABLE) or default)
+
+
+def image_names() -> list[str]:
+    """Return the names of all images: the folders with a Dockerfile."""
+    return sorted(path.parent.name for path in images_root().glob("*/Dockerfile"))
+
+
+def base_image_of(name: str) -> str:
+    """Return the base image: `RETORT_BASE_IMAGE`, or the default of the Dockerfile's `ARG BASE_IMAGE`."""
+    if chosen := os.environ.get(BASE_VARIABLE):
+        return chosen
+    text = (_folder(name) / "Dockerfile").read_text()
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", text, re.MULTILINE)
+    if found is None:
+        raise ImageBuildError(f"the Dockerfile of {name} has no line ARG BASE_IMAGE=…")
+    return found[1]
+
+
+def content_hash(name: str) -> str:
+    """Return the hash, 12 hex digits, of the image's folder, the runner and the name of the base image."""
+    digest = hashlib.sha256(base_image_of(name).encode())
+    for path, file in content_files(_folder(name), images_root() / "runner"):
+        executable = bool(file.stat().st_mode & 0o100)
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"\n{path} {executable} {content}".encode())
+    return digest.hexdigest()[:12]
+
+
+def expected_tag(name: str) -> str:
+    """Return the tag that the image has when it is built from the folders as they are now; asks no engine."""
+    return f"retort/{name}:{content_hash(name)}"
+
+
+def resolve(name: str, client: docker.DockerClient | None = None) -> ImageRef:
+    """Return the image as it must be now; raise ImageMissing if the engine does not have it."""
+    tag = expected_tag(name)
+    try:
+        (client or docker.from_env()).images.get(tag)
+    except docker.errors.ImageNotFound:
+        raise ImageMissing(f"the sandbox image {tag} is not built: run `{BUILD_COMMAND} {name}`") from None
+    return ImageRef(name, tag)
+
+
+def build(
+    name: str, progress: Progress = print, client: docker.DockerClient | None = None, *, force: bool = False
+) -> ImageRef:
+    """Return the image, building it if the engine lacks it; `force` builds anew without any cache.
+
+    The log goes to `progress` line by line. Raises ImageBuildError.
+    """
+    engine = client or docker.from_env()
+    tag = expected_tag(name)
+    if not force:
+        try:
+            return resolve(name, engine)
+        except ImageMissing:
+            progress(f"building {tag}")
+    base = base_image_of(name)
+    started = time.monotonic()
+    try:
+        ensure_base(base, progress, engine)
+        _run_build(engine, name, base, tag, progress, no_cache=force)
+    except BaseImageError as error:
+        raise ImageBuildError(str(error)) from error
+    progress(f"built {tag} in {time.monotonic() - started:.0f} s")
+    return ImageRef(name, tag)
+
+
+def _run_build(
+    engine: docker.DockerClient, name: str, base: str, tag: str, progress: Progress, *, no_cache: bool
+) -> None:
+    """Send the context to the engine and follow its log to the end."""
+    arguments, network = pip_arguments(os.environ)
+    tail: deque[str] = deque(maxlen=LOG_TAIL)
+    try:
+        with build_context(_folder(name), images_root() / "runner", progress) as context:
+            events = engine.api.build(
+                fileobj=context,
+                custom_context=True,
+                tag=tag,
+                buildargs={"BASE_IMAGE": base, **arguments},
+                labels={"retort.image": name, "retort.content": tag.rsplit(":", 1)[1]},
+                network_mode=network,
+                nocache=no_cache,
+                timeout=BUILD_SILENCE_S,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for line in _log_lines(events):
+                tail.append(line)
+                progress(line)
+        # A broken connection ends the stream as if the build were complete.
+        if not any(line.startswith("Successfully built") for line in tail):
+            raise docker.errors.BuildError("the engine's answer ended early", iter(()))
+    except (docker.errors.DockerException, OSError) as error:
+        log = "\n".join(tail)
+        raise ImageBuildError(
+            f"building {tag} failed: {error}\nThe last {len(tail)} lines:\n{log}\n"
+            "If packages could not be downloaded, set PIP_INDEX_URL or the proxy variables, put missing "
+            f"certificate authorities into sandbox-images/{name}/certs/ (see docs/images.md), "
+            f"then run `{BUILD_COMMAND} {name}`."
+        ) from error
+
+
+def _log_lines(events: Iterator[Mapping[str, object]]) -> Iterator[str]:
+    """Return the build's log as lines; raise docker's BuildError at an error event."""
+    for event in events:
+        if "error" in event:
+            raise docker.errors.BuildError(str(event["error"]).strip(), iter(()))
+        text = event.get("stream") or event.get("status") or ""
+        yield from (line for line in re.split(r"[\r\n]+", str(text)) if line.strip())
+
+
+def _folder(name: str) -> Path:
+    """Return the image's folder; raise ImageBuildError if there is none."""
+    folder = images_root() / name
+    if not re.fullmatch(r"[a-z0-9-]+", name) or not (folder / "Dockerfile").is_file():
+        raise ImageBuildError(f"there is no image {name!r}, only: {', '.join(image_names()) or 'none'}")
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 1 if an image is missing or could not be built."""
+    parser = argparse.ArgumentParser(prog="python -m worker.sandbox.images", description="Sandbox images.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", help="build what is missing")
+    builder.add_argument("names", nargs="*", help="images to build (default: all)")
+    builder.add_argument(
+        "--force", action="store_true", help="build anew, with the newest distribution packages"
+    )
+    builder.add_argument("--quiet", action="store_true", help="print no build log")
+    commands.add_parser("list", help="list images and whether they are built")
+    chosen = parser.parse_args(arguments)
+    try:
+        client = docker.from_env()
+        if chosen.command == "list":
+            return _list(client)
+        for name in chosen.names or image_names():
+            print(build(name, _quiet if chosen.quiet else _say, client, force=chosen.force).tag, flush=True)
+    except ImageBuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except docker.errors.DockerException as error:
+        print(f"error: the Docker engine does not answer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list(client: docker.DockerClient) -> int:
+    """Print each image with its state; return 1 if one is missing."""
+    missing = 0
+    for name in image_names():
+        try:
+            print(f"{resolve(name, client).tag}  built")
+        except ImageMissing:
+            missing = 1
+            print(f"{expected_tag(name)}  missing")
+    return missing
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _quiet(line: str) -> None:
+    """Take a line of progress and print nothing."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
