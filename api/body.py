@@ -69,6 +69,13 @@ async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
 
 
 def _check_media_type(request: Request) -> None:
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise Problem(
+            Kind.UNSUPPORTED_MEDIA_TYPE,
+            "send the body as it is, without Content-Encoding",
+            errors=[FieldError("Content-Encoding", "is not supported", "identity")],
+        )
     given = request.headers.get("content-type", "")
     if given == "application/json":
         return
