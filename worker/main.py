@@ -145,7 +145,7 @@ def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
 
 def main() -> None:
     """Read the settings and run."""
-    settings = WorkerSettings()
+    settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level)
     sys.exit(run(settings))
 

@@ -180,13 +180,18 @@ def test_description(engine: docker.DockerClient, image: images.ImageRef) -> Non
     found = description(engine, image)
     assert (found["language"], found["version"]) == ("python", "3.11")
     assert run(engine, image, "import sys; print('%d.%d' % sys.version_info[:2])").strip() == found["version"]
-    assert {"numpy", "pandas"} <= set(found["preload"]) & set(found["packages"])
-    assert {name.split(".")[0] for name in found["preload"]} <= set(found["mentions"])
+    everyday, *heavy = found["preload"]
+    assert {"numpy", "pandas"} <= {name for level in heavy for name in level["modules"]} & set(
+        found["packages"]
+    )
+    for level in heavy:
+        assert {name.split(".")[0] for name in level["modules"]} <= set(level["mentions"])
+    assert "json" in everyday["mentions"]
 
 
 def test_preloading_starts_no_thread(engine: docker.DockerClient, image: images.ImageRef) -> None:
     """The waiting interpreter is forked, and a fork keeps one thread only. It starts as the runner does."""
-    modules = description(engine, image)["preload"]
+    modules = [name for level in description(engine, image)["preload"] for name in level["modules"]]
     code = SEED + (
         "import importlib, json, os, site, sys\n"
         "site.main()\n"

@@ -72,7 +72,7 @@ class Ending:
     wall_s: float = 0.0
     cpu_s: float | None = None
     peak_bytes: int | None = None
-    preloaded: bool = False
+    level: int = 0  # of the helper it was forked from: how much was imported
 
 
 def _number(facts: dict[str, Any], name: str, most: float) -> float:
@@ -255,7 +255,7 @@ class Cell:
             elif kind is Kind.EXIT:
                 return self._object(payload)
             elif kind is Kind.PRELOADED:
-                self.preloading = False
+                self._preload_ended(payload)
             else:
                 raise CellLost(f"the runner broke the protocol: {kind} during a job")
 
@@ -277,7 +277,7 @@ class Cell:
         # What the program wrote beyond its limit was counted inside, and never sent.
         ending.stdout_bytes = max(ending.stdout_bytes, int(_number(facts, "stdout_bytes", 1 << 50)))
         ending.stderr_bytes = max(ending.stderr_bytes, int(_number(facts, "stderr_bytes", 1 << 50)))
-        ending.preloaded = facts.get("preloaded") is True
+        ending.level = int(_number(facts, "level", 100))
 
     def _died_of_memory(self) -> bool:
         """Whether the engine says that the container ended because its memory did."""
@@ -365,3 +365,4 @@ class Cell:
                 return self._object(frame[1])
             if frame[0] is not Kind.PRELOADED:
                 raise CellLost(f"the runner broke the protocol: {frame[0]} instead of {wanted}")
+            self._preload_ended(frame[1])

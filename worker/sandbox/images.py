@@ -92,7 +92,7 @@ def expected_tag(name: str) -> str:
 def mentions(name: str) -> tuple[str, ...]:
     """Return the words whose appearance in a program makes the image's preloaded packages worth having."""
     facts = tomllib.loads((_folder(name) / "image.toml").read_text(encoding="utf-8"))
-    return tuple(facts["mentions"])
+    return tuple(word for level in facts["preload"] for word in level["mentions"])
 
 
 def resolve(name: str, client: docker.DockerClient | None = None) -> ImageRef:

@@ -1,11 +1,10 @@
 """Running the user's Python program in a forked process, as if it had been started by itself."""
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
-import os
-import signal
+import posix
 import sys
-import threading
 import types
 from typing import Any, NoReturn
 
@@ -24,13 +23,6 @@ def _streams() -> None:
     sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
-
-
-def _forget_runner() -> None:
-    """Leave nothing of ours where the program looks for modules."""
-    for name in [n for n in sys.modules if n == "__main__" or n.split(".", 1)[0] == "retort_runner"]:
-        del sys.modules[name]
-    sys.path[0] = WORK  # was the runner's folder
 
 
 def _reseed() -> None:
@@ -65,7 +57,8 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     destroyed (an unclosed file is written out), streams are flushed.
     """
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
         # The program's own modules; what it imported from the system holds nothing that waits to be written.
         for name in sys.modules.keys() - before | {"__main__"}:
@@ -81,21 +74,15 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             code = code or 120  # what the interpreter itself gives for this
-    os._exit(code)
+    posix._exit(code)
 
 
 def prepare(rlimits: dict[str, int]) -> None:
-    """Turn this freshly forked process into one that waits for a program.
-
-    What a start costs is mostly the kernel copying memory that the fork shares, page by page as it is touched.
-    So the start is rehearsed here, where nobody waits.
-    """
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     prepare_guest(rlimits)
-    os.environ.pop("HOSTNAME", None)
-    os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest"})
-    _forget_runner()
+    sys.path[0] = WORK  # was the runner's folder
     _streams()
     exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
     sys.stdout.flush()
@@ -109,14 +96,15 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
     """
     try:
         for target, source in enumerate(stdio):
-            os.dup2(source, target)
-        os.closerange(3, 1 << 16)
+            posix.dup2(source, target)
+        posix.closerange(3, 1 << 16)
         become_guest(uid)
-        os.chdir(WORK)
+        posix.chdir(WORK)
         _streams()
-        os.environ.update(job["env"])
+        if job["env"]:
+            sys.modules["os"].environ.update(job["env"])
         _reseed()
-        path = os.path.join(WORK, job["file"])
+        path = f"{WORK}/{job['file']}"
         with open(path, "wb") as file:
             file.write(code)
         sys.argv = [path, *job["args"]]
@@ -126,8 +114,8 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
         sys.modules["__main__"] = main
         before = frozenset(sys.modules)
     except BaseException as error:  # ours: the program has not begun
-        os.write(2, f"retort: could not start the program: {error!r}\n".encode())
-        os._exit(125)
+        posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
+        posix._exit(125)
     status = 0
     try:
         exec(compile(code, path, "exec", dont_inherit=True), vars(main))

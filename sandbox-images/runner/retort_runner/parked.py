@@ -1,12 +1,15 @@
 """Processes forked ahead, which wait for a program with everything else done.
 
-They stay root, out of the guest's reach, until their program comes.
+They stay root, out of the guest's reach, until their program comes. What a start costs is mostly the kernel
+copying memory that a fork shares, page by page as it is touched; so this path calls C functions where it can
+and avoids Python ones, each of which would touch pages of its own.
 """
 
-import json
+import marshal
 import os
+import posix
 import socket
-from contextlib import suppress
+import struct
 from typing import Any, NoReturn
 
 from retort_runner import guest
@@ -14,6 +17,7 @@ from retort_runner import guest
 _MESSAGE = 1 << 16
 _INLINE = b"i"
 _BY_FILE = b"f"
+_DESCRIPTORS = socket.CMSG_LEN(4 * 4)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -30,29 +34,35 @@ def memory_file(name: str, content: bytes) -> int:
     return fd
 
 
+def send_with(channel: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    """Send a message with descriptors."""
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
+    channel.sendmsg([message], [rights])
+
+
+def receive_with(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message and its descriptors; an empty one when the other end is closed."""
+    message, ancillary, _, _ = channel.recvmsg(_MESSAGE, _DESCRIPTORS)
+    if not ancillary:
+        return message, []
+    data = ancillary[0][2]
+    return message, list(struct.unpack(f"{len(data) // 4}i", data))
+
+
 def wait(channel: socket.socket, uid: int, rlimits: dict[str, int]) -> NoReturn:
     """In the forked process: get ready, wait for a program, run it. Ends when the channel does."""
     try:
-        null = os.open(os.devnull, os.O_RDWR)
-        end = os.dup2(channel.detach(), 3, inheritable=False) if channel.fileno() != 3 else channel.detach()
-        for fd in range(3):
-            os.dup2(null, fd)
-        os.closerange(4, 1 << 16)
         guest.prepare(rlimits)
-        message, stdio, _, _ = socket.recv_fds(socket.socket(fileno=end), _MESSAGE, 4)
+        message, stdio = receive_with(channel)
         if not message:
-            os._exit(0)
+            posix._exit(0)
         if message[:1] == _BY_FILE:
             with os.fdopen(stdio.pop(), "rb") as file:
                 message = file.read()
-        else:
-            message = message[1:]
-        head, code = message.split(b"\0", 1)
-        job = json.loads(head)
+        job, code = marshal.loads(message[1:])
     except BaseException as error:
-        with suppress(OSError):
-            os.write(2, f"parked: {type(error).__name__}: {error}\n".encode())
-        os._exit(125)
+        posix.write(2, f"parked: {type(error).__name__}: {error}\n".encode())
+        posix._exit(125)
     guest.run(uid, job, code, stdio)
 
 
@@ -63,33 +73,22 @@ class Parked:
         self.pid = pid
         self._channel = channel
 
-    @classmethod
-    def fork(cls, uid: int, rlimits: dict[str, int]) -> "Parked":
-        """Fork one off this process."""
-        ours, theirs = pair()
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            wait(theirs, uid, rlimits)
-        theirs.close()
-        return cls(pid, ours)
-
-    def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> bool:
-        """Hand over a program and its stdio; False if the process is gone. Works once."""
-        message = json.dumps(job).encode() + b"\0" + code
+    def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> None:
+        """Hand over a program and its stdio. Works once; a process that is gone is told of elsewhere."""
+        message = _INLINE + marshal.dumps((job, code))
         descriptors = list(stdio)
-        by_file = len(message) >= _MESSAGE
+        by_file = len(message) > _MESSAGE
         if by_file:
             descriptors.append(memory_file("program", message))
+            message = _BY_FILE
         try:
-            socket.send_fds(self._channel, [_BY_FILE if by_file else _INLINE + message], descriptors)
+            send_with(self._channel, message, descriptors)
         except OSError:
-            return False
+            return
         finally:
             self._channel.close()
             if by_file:
                 os.close(descriptors[-1])
-        return True
 
     def end(self) -> None:
         """Let the process go unused."""

@@ -19,7 +19,10 @@ _SEEDED = "/tmp/.{}"
 
 
 def seed(uid: int) -> None:
-    """Lay out the caches that came with the image: `seed/NAME` becomes `/tmp/.NAME`, the guest's own."""
+    """Lay out the caches that came with the image: `seed/NAME` becomes `/tmp/.NAME`, the guest's own.
+
+    Only for programs that mention the packages which look there, and have to import them themselves.
+    """
     if not os.path.isdir(_SEED):
         return
     with as_guest(uid), os.scandir(_SEED) as entries:
@@ -55,8 +58,11 @@ def _wipe(folder: str) -> None:
 
 def _processes(ours: set[int]) -> str | None:
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in ours:
-            return f"process {name} is still there"
+        if not name.isdigit() or int(name) in ours:
+            continue
+        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
+            if file.read().rpartition(b") ")[2][:1] not in b"ZX":  # dead, and only not yet collected
+                return f"process {name} is still there"
     return None
 
 
@@ -87,5 +93,4 @@ def reset(uid: int, ours: set[int]) -> str | None:
         return f"wiping failed: {type(e).__name__}: {e}"[:200]
     if left or attributes:
         return f"{left or _WORK} is not as it was"
-    seed(uid)
     return None
