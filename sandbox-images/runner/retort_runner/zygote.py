@@ -3,9 +3,9 @@
 All are forks of the runner and stay root, out of the guest's reach. The runner itself never forks a program:
 a process that forks pays afterwards for every page it touches, so it had better be one that touches few.
 
-Over a channel a helper says when it has imported its packages. Then each message asks for something and brings
-the other end of a channel: `park` for a parked process, whose id it answers and whose end it reports; `grow` for
-a helper of the next level.
+Over a channel a helper says when it has imported its packages. Then each message asks for something and
+brings the other end of a channel: `park` for a parked process, whose id it answers and whose end it reports;
+`grow` for a helper of the next level.
 """
 
 import gc
