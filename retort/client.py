@@ -24,11 +24,11 @@ class ClientError(Exception):
     """There is no job to report on. The tree: `Unreachable`, `Refused`."""
 
 
-class Unreachable(ClientError):  # noqa: N818 - reads as what it says
+class Unreachable(ClientError):
     """Nobody answers at that address."""
 
 
-class Refused(ClientError):  # noqa: N818 - reads as what it says
+class Refused(ClientError):
     """The service answered with a problem document."""
 
     def __init__(self, status: int, message: str) -> None:

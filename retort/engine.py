@@ -168,18 +168,14 @@ def _install(sudo: list[str], say: Callable[[str], None]) -> None:
         )
         if done.returncode:
             tail = "\n".join(done.stdout.splitlines()[-10:])
-            raise EngineError(
-                f"`apt-get {' '.join(words)}` failed:\n{tail}\n{_advice('it is not installed')}"
-            )
+            raise EngineError(f"`apt-get {' '.join(words)}` failed:\n{tail}\n{_advice('it is not installed')}")
 
 
 def _sudo() -> list[str] | None:
     """How to become root: not at all, by sudo without a password, or (None) impossible."""
     if os.geteuid() == 0:
         return []
-    allowed = shutil.which("sudo") and subprocess.run(
-        ["sudo", "-n", "true"], capture_output=True, check=False
-    )
+    allowed = shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
     return ["sudo", "-n"] if allowed and allowed.returncode == 0 else None
 
 

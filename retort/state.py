@@ -20,7 +20,7 @@ from typing import Any
 VARIABLE = "RETORT_STATE_DIR"
 
 
-class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
+class AlreadyRunning(Exception):
     """Another supervisor holds the folder."""
 
     def __init__(self, root: Path, pid: int | None) -> None:

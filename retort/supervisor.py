@@ -34,7 +34,7 @@ print(f"Hello from Python {platform.python_version()}, in a sandbox of its own."
 """
 
 
-class StartFailed(Exception):  # noqa: N818 - reads as what it says
+class StartFailed(Exception):
     """The service cannot start; the message says why and what to do."""
 
 

@@ -25,9 +25,7 @@ Language = Annotated[str | None, typer.Option("--language", "-l", help="By defau
 Timeout = Annotated[int | None, typer.Option("--timeout", "-t", help="Seconds the program may run.")]
 Memory = Annotated[int | None, typer.Option("--memory", "-m", help="MB the program may use.")]
 Profile = Annotated[str | None, typer.Option("--profile", "-p", help="A named set of limits.")]
-Stdin = Annotated[
-    str | None, typer.Option("--stdin", help="A file for the program to read; - passes ours on.")
-]
+Stdin = Annotated[str | None, typer.Option("--stdin", help="A file for the program to read; - passes ours on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON instead of its output.")]
 
 

@@ -61,9 +61,7 @@ def test_every_verdict_and_final_state_has_an_exit_code_of_its_own() -> None:
     assert exits.of_job(job(state=State.BROKEN.value)) == exits.OUR_FAILURE
 
 
-@pytest.mark.parametrize(
-    ("status", "code"), [(401, 77), (422, 64), (413, 64), (429, 69), (503, 69), (500, 69)]
-)
+@pytest.mark.parametrize(("status", "code"), [(401, 77), (422, 64), (413, 64), (429, 69), (503, 69), (500, 69)])
 def test_exit_code_tells_why_a_request_was_refused(status: int, code: int) -> None:
     assert exits.of_refusal(status) == code
 

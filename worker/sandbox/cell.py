@@ -2,6 +2,7 @@
 
 import select
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -91,11 +92,13 @@ class Cell:
         self.caller: str | None = None  # whose code ran here
         self.preloaded = False
         self.preloading = False
-        self.preload_held: int | None = None  # bytes that the imports hold
+        self.preload_tried = False
         self.used_at = time.monotonic()
         self._engine = engine
         self._limits = spec.limits
-        self._overhead_mb = spec.overhead_mb
+        self._overhead_mb = spec.overhead_mb  # as set in the engine
+        self._needs_mb = spec.overhead_mb  # as it should be
+        self._setting = threading.Lock()
         self._attachment: Attachment | None = None
         self._socket: socket.socket | None = None
         self._demux = Demultiplexer()
@@ -151,10 +154,12 @@ class Cell:
     def preload(self) -> None:
         """Ask the runner to import the heavy packages; `alive` notices when it is done.
 
-        What they will hold is not the user's memory: the limit is raised for it first.
+        What they will hold is not the user's memory: the limit is raised for it first, and `settle` brings it
+        to what they were seen to hold.
         """
-        self._set(self._limits, specs.RUNNER_MB + specs.PRELOAD_MB)
-        self.preloading = True
+        self.preload_tried = self.preloading = True
+        self._needs_mb = specs.RUNNER_MB + specs.PRELOAD_MB
+        self.settle()
         self._send(PRELOAD_FRAME)
 
     def _preload_ended(self, payload: bytes) -> None:
@@ -162,18 +167,20 @@ class Cell:
         self.preloading = False
         self.preloaded = not facts.get("failed")
         held = int(_number(facts, "held", 1 << 40)) if facts.get("held") is not None else 0
-        self.preload_held = held
-        self._set(self._limits, specs.RUNNER_MB + -(-held // specs.MB))
+        self._needs_mb = specs.RUNNER_MB + -(-held // specs.MB)
 
-    def _set(self, limits: Limits, overhead_mb: int) -> None:
-        if (limits.memory_mb, limits.cpus, overhead_mb) == (
-            self._limits.memory_mb,
-            self._limits.cpus,
-            self._overhead_mb,
-        ):
-            return
-        self._engine.update(self.id, specs.resources(limits, overhead_mb))
-        self._limits, self._overhead_mb = limits, overhead_mb
+    def settle(self, limits: Limits | None = None) -> None:
+        """Bring the container's limits to `limits` (or leave the user's part) plus what we ourselves need.
+
+        Raises:
+            EngineError: the engine did not do it.
+        """
+        with self._setting:
+            wanted = limits or self._limits
+            now = (self._limits.memory_mb, self._limits.cpus, self._overhead_mb)
+            if (wanted.memory_mb, wanted.cpus, self._needs_mb) != now:
+                self._engine.update(self.id, specs.resources(wanted, self._needs_mb))
+                self._limits, self._overhead_mb = wanted, self._needs_mb
 
     # --- running ----------------------------------------------------------------------------------
 
@@ -189,7 +196,7 @@ class Cell:
         limits = program.limits
         self.jobs += 1
         try:
-            self._set(limits, self._overhead_mb)
+            self.settle(limits)
         except EngineError as e:
             raise CellLost(f"the engine did not set the limits: {e}") from e
         header = {

@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import docker.errors
 import requests
+from docker.utils import kwargs_from_env
 
 #: Seconds after which a call that the engine does not answer counts as failed.
 CALL_TIMEOUT_S = 30
@@ -80,7 +81,7 @@ class Engine:
         client: docker.APIClient | None = getattr(self._local, "client", None)
         if client is None:
             with _translated():
-                options = docker.utils.kwargs_from_env()
+                options = kwargs_from_env()
                 # The API version is asked for once, not once per thread.
                 client = docker.APIClient(version=self._version or "auto", timeout=CALL_TIMEOUT_S, **options)
                 self._version = client.api_version
@@ -109,7 +110,8 @@ class Engine:
     def create(self, config: dict[str, Any]) -> str:
         """Create a container from the body of a create call; its id."""
         with _translated():
-            return str(self._client.create_container_from_config(config, None, None)["Id"])
+            made = self._client.create_container_from_config(config, None, None)  # type: ignore[no-untyped-call]
+            return str(made["Id"])
 
     def attach(self, container: str) -> Attachment:
         """Open the stream to a container. Before it is started, so that nothing it writes is missed."""
@@ -160,7 +162,7 @@ class Engine:
         with _translated():
             return dict(self._client.inspect_container(container))
 
-    def wait(self, container: str, timeout_s: float) -> int:
+    def wait(self, container: str, timeout_s: int) -> int:
         """Wait for a container's end; its exit code.
 
         Raises:
@@ -176,7 +178,7 @@ class Engine:
             NoSuchImage: the engine lacks it.
         """
         with _translated():
-            return str(self._client.inspect_image(image)["Id"])
+            return str(self._client.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
 
     def labelled(self, label: str, value: str) -> list[dict[str, Any]]:
         """All containers with a label, running or not: their ids and labels."""

@@ -21,10 +21,11 @@ _IMAGE = "/opt/retort/image.json"
 
 #: What small programs import; loaded with the heavy packages, when the host finds the time.
 _COMMON = (
-    "base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools hashlib "
-    "heapq io itertools json math operator pathlib random re statistics string subprocess tempfile textwrap "
-    "threading time traceback typing urllib.parse uuid"
-).split()
+    *("base64", "bisect", "collections", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal"),
+    *("enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator"),
+    *("pathlib", "random", "re", "statistics", "string", "subprocess", "tempfile", "textwrap", "threading"),
+    *("time", "traceback", "typing", "urllib.parse", "uuid"),
+)
 
 
 class Runner:

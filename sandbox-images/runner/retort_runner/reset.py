@@ -12,10 +12,10 @@ from retort_runner.privileges import as_guest
 
 #: Every place that some user other than root may write to. tests/integration/test_recycle.py searches the whole
 #: container for others.
-WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
+WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")
 _WORK = "/work"
 _SEED = "/opt/retort/seed"
-_SEEDED = "/tmp/.{}"  # noqa: S108
+_SEEDED = "/tmp/.{}"
 
 
 def seed(uid: int) -> None:

@@ -1,0 +1,131 @@
+"""Bodies: counted before they are parsed, parsed strictly, never trusted."""
+
+import asyncio
+import json
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import FieldError, Kind, Problem, invalid
+
+#: More objects than any valid body has: further ones can only be repetitions that the parser dropped.
+_MOST_OBJECTS = 64
+
+
+class BodyLimit:
+    """ASGI middleware: a body of more than `most` bytes ends in a 413, whether it says its length or not."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what the application reads."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            # A length of many digits is too long without being turned into a number.
+            if name == b"content-length" and (len(value) > 15 or int(value) > self._most):
+                raise self._too_large()
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._most:
+                    raise self._too_large()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            Kind.BODY_TOO_LARGE,
+            f"the body may have at most {self._most} bytes",
+            errors=[FieldError("body", "is too large", f"at most {self._most} bytes")],
+        )
+
+
+async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
+    """The JSON object that a request carries.
+
+    Raises:
+        Problem: 400, 408, 413, 415 or 422.
+    """
+    _check_media_type(request)
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await request.body()
+    except TimeoutError:
+        raise Problem(Kind.BODY_TIMEOUT, f"the body did not arrive within {timeout_s:g} s") from None
+    except ClientDisconnect:
+        raise Problem(Kind.BAD_REQUEST, "the connection ended before the body did") from None
+    return parse_object(body)
+
+
+def _check_media_type(request: Request) -> None:
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise Problem(
+            Kind.UNSUPPORTED_MEDIA_TYPE,
+            "send the body as it is, without Content-Encoding",
+            errors=[FieldError("Content-Encoding", "is not supported", "identity")],
+        )
+    given = request.headers.get("content-type", "")
+    if given == "application/json":
+        return
+    media_type, *parameters = (part.strip().lower() for part in given.split(";"))
+    charsets = [p for p in parameters if p.startswith("charset=") and p not in _UTF_8]
+    if media_type != "application/json" or charsets:
+        raise Problem(
+            Kind.UNSUPPORTED_MEDIA_TYPE,
+            "send the body as JSON in UTF-8 with `Content-Type: application/json`",
+            errors=[FieldError("Content-Type", "is not JSON", "application/json")],
+        )
+
+
+_UTF_8 = ("charset=utf-8", 'charset="utf-8"')
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`.
+
+    The first pass is strict: UTF-8 only, no NaN or Infinity, no lone surrogates, at most 1024 levels. It
+    keeps the last of two equal names silently, so a second one looks for these alone: whoever reads the
+    first of them, a proxy say, would have seen another request than we do.
+
+    Raises:
+        Problem: 400 not JSON, 422 not an object or a name twice.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem(
+            Kind.BAD_JSON, f"{error.msg} at line {error.lineno}, column {error.colno}", errors=[]
+        ) from None
+    if not isinstance(parsed, dict):
+        raise invalid(FieldError("body", "must be a JSON object"))
+    _refuse_duplicates(body)
+    return parsed
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    objects = 0
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal objects
+        objects += 1
+        names: set[str] = set()
+        for name, _ in pairs:
+            if name in names:
+                raise invalid(FieldError(name[:64], "is given twice"))
+            names.add(name)
+        if objects > _MOST_OBJECTS:
+            raise invalid(FieldError("body", f"has more than {_MOST_OBJECTS} objects"))
+
+    json.loads(body, object_pairs_hook=look)

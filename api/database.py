@@ -1,0 +1,115 @@
+"""The API's door to PostgreSQL: single statements, each its own transaction, one round trip."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from sqlalchemy import Executable, Row
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from api.problems import Problem, unavailable
+
+log = logging.getLogger(__name__)
+
+Parameters = Mapping[str, Any]
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Database:
+    """Runs statements on pooled connections in autocommit mode.
+
+    A statement that finds its connection dead (the database was restarted) is tried once more on a fresh
+    one: every statement here is a read, or an insert under an id that we chose.
+    """
+
+    def __init__(self, url: str, *, pool_size: int, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._pool_size = pool_size
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout_s,
+            pool_use_lifo=True,
+            pool_reset_on_return=None,  # nothing to reset: no statement leaves a transaction open
+            json_serializer=_json,
+            json_deserializer=orjson.loads,
+            connect_args={
+                "connect_timeout": 3,
+                # Zero is the server's own statement timeout; ours ends a wait, this ends the work.
+                "options": f"-c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}",
+            },
+        )
+
+    async def warm(self) -> None:
+        """Open all pooled connections, so that no request has to. A dead database is no error here."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.gather(*(self._touch() for _ in range(self._pool_size)))
+        except (DBAPIError, OSError, TimeoutError, PoolTimeoutError) as error:
+            log.warning("the database does not answer yet: %s", type(error).__name__)
+
+    async def _touch(self) -> None:
+        async with self.engine.connect():
+            await asyncio.sleep(0.05)  # hold it while the others open theirs
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+    async def all(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
+        """All rows.
+
+        Raises:
+            Problem: 503, the database does not answer.
+        """
+        async with _as_problem():
+            try:
+                return await self._run(statement, parameters)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return await self._run(statement, parameters)
+
+    async def one(self, statement: Executable, parameters: Parameters) -> Row[Any] | None:
+        """The first row, if any.
+
+        Raises:
+            Problem: 503, the database does not answer.
+        """
+        rows = await self.all(statement, parameters)
+        return rows[0] if rows else None
+
+    async def _run(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
+        async with asyncio.timeout(self._timeout_s), self.engine.connect() as connection:
+            result = await connection.execute(statement, parameters)
+            return result.all()
+
+
+@asynccontextmanager
+async def _as_problem() -> AsyncIterator[None]:
+    """Turn "the database does not answer" into a 503; every other error is a defect of ours and stays one."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError, OSError) as error:
+        raise _down(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _down(error) from error
+        raise
+
+
+def _down(error: Exception) -> Problem:
+    cause = getattr(error, "orig", None) or error
+    log.warning("the database does not answer: %s", type(cause).__name__)
+    return unavailable("the database does not answer; nothing is lost, try again")

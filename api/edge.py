@@ -1,0 +1,94 @@
+"""The outermost layer of ours: request ids, security headers, one log line a request, no leaking error."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import is_guarded, known_caller
+from api.problems import Kind, Problem
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("api.access")
+
+_SCOPE_KEY = "retort.request_id"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+_ALWAYS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_GUARDED: Final = [*_ALWAYS, (b"cache-control", b"no-store")]
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id under which this request appears in logs and problem documents."""
+    found: str = scope.get(_SCOPE_KEY, "")
+    return found
+
+
+def _given_request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
+    return None
+
+
+class Edge:
+    """ASGI middleware around everything else of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whatever is raised inside becomes a problem document."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = _given_request_id(scope) or secrets.token_hex(8)
+        scope[_SCOPE_KEY] = request_id
+        added = [
+            *(_GUARDED if is_guarded(scope["path"]) else _ALWAYS),
+            (b"x-request-id", request_id.encode("ascii")),
+        ]
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Problem as problem:
+            if not status:
+                await problem.response(request_id)(scope, receive, send_with_headers)
+        except Exception:
+            # The one place where a defect of ours ends; its text goes to the log, never to a client.
+            log.exception("unhandled error", extra={"request_id": request_id, "path": scope["path"]})
+            if status:
+                raise  # the answer had begun: only a cut connection can tell the client now
+            unknown = Problem(Kind.INTERNAL, "the error was logged under this request_id")
+            await unknown.response(request_id)(scope, receive, send_with_headers)
+        finally:
+            caller = known_caller(scope)
+            access_log.info(
+                "request",
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "path": scope["path"],  # never the query: people put secrets there
+                    "status": status,
+                    "ms": round((time.perf_counter() - began) * 1000, 1),
+                    "caller_id": caller.id if caller else None,
+                    "job_id": scope.get("retort.job_id"),
+                },
+            )

@@ -1,0 +1,175 @@
+"""The OpenAPI document. Handlers parse by hand, so each route declares here what it takes and answers;
+tests hold real answers against what is declared.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api import paging, schemas
+from api.auth import is_guarded
+from api.problems import MEDIA_TYPE, Kind
+from domain.states import State, Verdict
+
+Answers = Mapping[int, tuple[type[BaseModel], str]]
+
+#: What reading a body may end in.
+BAD_BODY = (
+    Kind.BAD_JSON,
+    Kind.BODY_TIMEOUT,
+    Kind.BODY_TOO_LARGE,
+    Kind.UNSUPPORTED_MEDIA_TYPE,
+    Kind.INVALID,
+)
+
+PREFER_HEADER: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N`: answer when the job has ended, after N seconds at the latest (RFC 7240).",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
+
+
+def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+WAIT_PARAMETER = _query(
+    "wait",
+    "Seconds to wait for the job's end before answering.",
+    {"type": "integer", "minimum": 0, "default": 0},
+)
+LIST_PARAMETERS = [
+    _query(
+        "limit",
+        "Jobs on a page.",
+        {"type": "integer", "minimum": 1, "maximum": paging.MOST_LIMIT, "default": paging.DEFAULT_LIMIT},
+    ),
+    _query("cursor", "`next_cursor` of the page before.", {"type": "string"}),
+    _query("state", "Only jobs in this state.", {"type": "string", "enum": [s.value for s in State]}),
+    _query("verdict", "Only jobs with this verdict.", {"type": "string", "enum": [v.value for v in Verdict]}),
+    _query("language", "Only jobs in this language.", {"type": "string"}),
+]
+
+EXAMPLES: dict[str, Any] = {
+    "code": {"summary": "Run code", "value": {"code": "print(6 * 7)"}},
+    "limits": {
+        "summary": "With limits, input and labels",
+        "value": {
+            "code": "import sys\nprint(sum(int(n) for n in sys.stdin))",
+            "language": "python",
+            "limits": {"timeout_s": 5, "memory_mb": 128},
+            "stdin": "1\n2\n3\n",
+            "labels": {"course": "intro"},
+        },
+    },
+}
+
+
+def operation(
+    summary: str,
+    answers: Answers,
+    *,
+    problems: Iterable[Kind] = (),
+    body: type[BaseModel] | None = None,
+    parameters: Iterable[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Arguments of a route decorator that declare what the route takes and answers."""
+    responses: dict[int | str, Any] = {
+        status: {
+            "description": description,
+            "content": {"application/json": {"schema": _ref(model)}},
+        }
+        for status, (model, description) in answers.items()
+    }
+    for kind in problems:
+        _add_problem(responses, kind)
+    extra: dict[str, Any] = {"parameters": list(parameters)}
+    if body is not None:
+        extra["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(body), "examples": EXAMPLES}},
+        }
+    return {
+        "summary": summary,
+        "responses": responses,
+        "openapi_extra": extra,
+        "response_model": None,
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _add_problem(responses: dict[Any, Any], kind: Kind) -> None:
+    line = f"`{kind.type}`: {kind.title}."
+    known = responses.get(kind.status)
+    if known is not None and MEDIA_TYPE in known["content"]:
+        known["description"] += f" {line}"
+        return
+    responses[kind.status] = {
+        "description": line,
+        "content": {MEDIA_TYPE: {"schema": _ref(schemas.ProblemDocument)}},
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make `app.openapi()` tell what is declared here."""
+    document: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not document:
+            document.update(_build(app))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+    )
+    models = [
+        model
+        for model in vars(schemas).values()
+        if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
+    ]
+    inputs = (schemas.JobRequest, schemas.LimitsRequest)
+    _, definitions = models_json_schema(
+        [(m, "validation" if m in inputs else "serialization") for m in models if m is not BaseModel],
+        ref_template="#/components/schemas/{model}",
+    )
+    document["components"] = {
+        "schemas": definitions["$defs"],
+        "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key: `Bearer rt_…`"},
+        },
+    }
+    for path, methods in document["paths"].items():
+        for declared in methods.values():
+            _complete(path, declared)
+    return document
+
+
+def _complete(path: str, declared: dict[str, Any]) -> None:
+    """What is true of every route."""
+    everywhere = [Kind.INTERNAL]
+    if is_guarded(path):
+        declared["security"] = [{"key": []}]
+        everywhere += [Kind.UNAUTHORIZED, Kind.UNAVAILABLE]
+    responses = {int(status): said for status, said in declared["responses"].items()}
+    for kind in everywhere:
+        _add_problem(responses, kind)
+    for said in responses.values():
+        said.setdefault("headers", {})["X-Request-ID"] = {"schema": {"type": "string"}}
+    declared["responses"] = {str(status): responses[status] for status in sorted(responses)}

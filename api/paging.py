@@ -1,0 +1,94 @@
+"""Pages of a caller's jobs, by keyset on the id: UUIDv7, so newest first is highest first."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from sqlalchemy import Row, Select
+from starlette.requests import Request
+
+from api import documents, statements
+from api.problems import FieldError, invalid
+from api.queries import one_of, query_of, whole_number
+from domain.states import State, Verdict
+
+DEFAULT_LIMIT = 50
+MOST_LIMIT = 200
+_VERSION = b"\x01"
+_PATH = "/v1/jobs"
+
+
+def write_cursor(last: UUID) -> str:
+    """A cursor that continues below `last`. Opaque to clients, so that it may change."""
+    return base64.urlsafe_b64encode(_VERSION + last.bytes).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> UUID:
+    """The inverse of `write_cursor`.
+
+    Raises:
+        Problem: 422, not a cursor of ours.
+    """
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 17 or raw[:1] != _VERSION:
+        raise invalid(FieldError("cursor", "is not a cursor that this service gave"))
+    return UUID(bytes=raw[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a client asked to see."""
+
+    limit: int
+    cursor: str | None
+    filters: dict[str, str]
+
+    @classmethod
+    def of(cls, request: Request, languages: Iterable[str]) -> "Page":
+        """The page that a request asks for.
+
+        Raises:
+            Problem: 422.
+        """
+        query = query_of(request, "limit", "cursor", "state", "verdict", "language")
+        filters = {
+            "state": one_of(query, "state", [s.value for s in State]),
+            "verdict": one_of(query, "verdict", [v.value for v in Verdict]),
+            "language": one_of(query, "language", sorted(languages)),
+        }
+        return cls(
+            limit=whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT),
+            cursor=query.get("cursor"),
+            filters={name: value for name, value in filters.items() if value is not None},
+        )
+
+    def statement(self, caller_id: UUID) -> Select[Any]:
+        """Selects one job more than the page shows: whether it exists says whether there is a next page."""
+        below = None if self.cursor is None else read_cursor(self.cursor)
+        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, **self.filters)
+
+    def document(self, rows: Sequence[Row[Any]]) -> documents.Document:
+        """The page as clients read it."""
+        shown = rows[: self.limit]
+        following = write_cursor(shown[-1].id) if len(rows) > self.limit else None
+        return {
+            "jobs": [documents.summary(row) for row in shown],
+            "next_cursor": following,
+            "links": {
+                "self": self._path(self.cursor),
+                "next": None if following is None else self._path(following),
+            },
+        }
+
+    def _path(self, cursor: str | None) -> str:
+        query = {**self.filters, "limit": str(self.limit)}
+        if cursor is not None:
+            query["cursor"] = cursor
+        return f"{_PATH}?{urlencode(query)}"

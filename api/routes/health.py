@@ -1,0 +1,71 @@
+"""Whether the process lives, and whether the service works. Both are open, so neither tells a secret."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from redis.exceptions import RedisError
+
+from api.answers import json_answer
+from api.openapi import operation
+from api.problems import Problem
+from api.schemas import Health, Readiness
+from api.services import Services, services_of
+from domain.statements import LIVE_WORKERS
+
+router = APIRouter()
+
+_PATIENCE_S = 2.0
+_MOST_REASONS = 5
+
+
+@router.get("/healthz", **operation("Is the process alive", {200: (Health, "It answers.")}))
+async def healthz() -> Response:
+    """Answers without touching anything: for a supervisor."""
+    return json_answer({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    **operation(
+        "Will jobs be run",
+        {
+            200: (Readiness, "Database, Redis and at least one worker are ready."),
+            503: (Readiness, "Something is missing; `why_not` says what."),
+        },
+    ),
+)
+async def readyz(request: Request) -> Response:
+    """Asks everything that a job needs: for a load balancer, and for people."""
+    services = services_of(request)
+    (database, workers), redis = await asyncio.gather(_database(services), _redis(services))
+    parts = {"database": database, "redis": redis, "workers": workers}
+    ready = all(part["ready"] for part in parts.values())
+    return json_answer({"ready": ready, **parts}, 200 if ready else 503)
+
+
+def _part(why_not: str | None) -> dict[str, Any]:
+    return {"ready": why_not is None, "why_not": why_not}
+
+
+async def _database(services: Services) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            live = await services.database.all(LIVE_WORKERS, {})
+    except (Problem, TimeoutError):
+        return _part("does not answer"), _part("not known without the database")
+    if not live:
+        return _part(None), _part("no worker has reported lately; is one running?")
+    if any(worker.ready for worker in live):
+        return _part(None), _part(None)
+    reasons = sorted({worker.why_not or "not ready" for worker in live})
+    return _part(None), _part("; ".join(reasons[:_MOST_REASONS]))
+
+
+async def _redis(services: Services) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await services.redis.ping()
+    except (RedisError, OSError, TimeoutError):
+        return _part("does not answer")
+    return _part(None)

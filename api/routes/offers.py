@@ -1,0 +1,62 @@
+"""What a request may choose: languages and profiles."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Request, Response
+
+from api.answers import json_answer
+from api.openapi import operation
+from api.problems import Kind
+from api.queries import query_of
+from api.schemas import LanguageList, ProfileList
+from api.services import services_of
+
+router = APIRouter(prefix="/v1")
+
+
+@router.get(
+    "/languages",
+    **operation(
+        "List languages",
+        {200: (LanguageList, "The languages, and the profiles each can be run in.")},
+        problems=(Kind.INVALID,),
+    ),
+)
+async def languages(request: Request) -> Response:
+    """Lists the languages."""
+    query_of(request)
+    offered = services_of(request).intake.languages.values()
+    return json_answer(
+        {
+            "languages": [
+                {"name": each.name, "title": each.title, "profiles": list(each.profiles)} for each in offered
+            ],
+        },
+    )
+
+
+@router.get(
+    "/profiles",
+    **operation(
+        "List profiles",
+        {200: (ProfileList, "The profiles, with the range of each limit.")},
+        problems=(Kind.INVALID,),
+    ),
+)
+async def profiles(request: Request) -> Response:
+    """Lists the profiles."""
+    query_of(request)
+    offered = services_of(request).intake.profiles.values()
+    return json_answer(
+        {
+            "profiles": [
+                {
+                    "name": each.name,
+                    "title": each.title,
+                    "limits": {name: asdict(choice) for name, choice in each.choices.items()},
+                    "fixed": asdict(each.fixed),
+                }
+                for each in offered
+            ],
+        },
+    )

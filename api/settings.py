@@ -1,0 +1,50 @@
+"""Settings of the API process: environment variables that start with `RETORT_`, read once."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Both URLs are required; they may hold passwords, so they never print."""
+
+    model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
+
+    database_url: SecretStr  # postgresql+psycopg://…
+    redis_url: SecretStr  # redis://…, rediss://… or unix://…
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_level: str = "INFO"
+
+    profiles: Path | None = None  # a file in place of domain/data/profiles.toml
+    languages: Path | None = None
+
+    max_body_bytes: int = Field(default=4 * MIB, ge=1024)
+    max_code_bytes: int = Field(default=MIB, ge=1)
+    body_timeout_s: float = Field(default=30, gt=0)  # for a client to send its body
+    max_wait_s: int = Field(default=60, ge=0, le=600)
+    max_waiters: int = Field(default=2000, ge=0)  # clients that wait at the same time; more are told 202
+
+    key_cache_s: float = Field(default=2, ge=0)  # for so long a revoked key may still be accepted
+    database_pool_size: int = Field(default=8, ge=1)
+    database_timeout_s: float = Field(default=5, gt=0)  # for one statement, connection included
+
+
+def load_settings() -> Settings:
+    """The settings that the environment gives.
+
+    Raises:
+        SystemExit: a required one is missing or one is wrong; says which.
+    """
+    try:
+        return Settings.model_validate({})
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"RETORT_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False)
+        )
+        raise SystemExit(f"cannot start with these settings: {wrong}") from None

@@ -1,0 +1,108 @@
+"""The statements that only the API needs: one job with its attempts, and a caller's list of jobs."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Executable, Select, Uuid, and_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from domain.states import FINAL_STATES
+from domain.tables import attempts, jobs
+
+#: ids -> those of them that have ended.
+FINAL_AMONG: Executable = select(jobs.c.id).where(
+    jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    jobs.c.state.in_([s.value for s in sorted(FINAL_STATES)]),
+)
+
+_LAST_ATTEMPT = (
+    "number",
+    "exit_code",
+    "signal",
+    "stdout",
+    "stderr",
+    "stdout_bytes",
+    "stderr_bytes",
+    "wall_s",
+    "cpu_s",
+    "peak_memory_bytes",
+    "oom_kills",
+    "sandbox_start",
+    "sandbox_start_s",
+    "sandbox_reused",
+)
+_SUMMARY = (
+    "id",
+    "state",
+    "verdict",
+    "reason",
+    "language",
+    "profile",
+    "labels",
+    "reuse",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
+
+
+def _job_with_attempts() -> Executable:
+    """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
+    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+    short = (
+        select(
+            func.jsonb_agg(
+                func.jsonb_build_object(
+                    *(x for name in SHORT_ATTEMPT for x in (name, attempts.c[name])),
+                ),
+            ),
+        )
+        .where(attempts.c.job_id == bindparam("id"))
+        .scalar_subquery()
+    )
+    return (
+        select(
+            *(jobs.c[name] for name in (*_SUMMARY, "limits", "code")),
+            *(attempts.c[name].label(f"a_{name}") for name in _LAST_ATTEMPT),
+            short.label("attempts"),
+        )
+        .outerjoin(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.number == highest))
+        .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+    )
+
+
+#: What a job document tells of each attempt.
+SHORT_ATTEMPT = ("number", "verdict", "failure", "wall_s", "sandbox_start")
+
+#: id, caller_id -> everything that a job document shows.
+JOB: Executable = _job_with_attempts()
+
+#: id, caller_id, number -> one attempt, if the job is the caller's.
+ATTEMPT: Executable = (
+    select(attempts)
+    .join(jobs)
+    .where(
+        jobs.c.id == bindparam("id"),
+        jobs.c.caller_id == bindparam("caller_id"),
+        attempts.c.number == bindparam("number"),
+    )
+)
+
+#: id, caller_id -> the job's id and its attempts in short form; one row of nulls where it has none.
+ATTEMPTS: Executable = (
+    select(jobs.c.id, *(attempts.c[name] for name in SHORT_ATTEMPT))
+    .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
+    .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+    .order_by(attempts.c.number)
+)
+
+
+def list_jobs(caller_id: UUID, *, below: UUID | None, most: int, **equal: str) -> Select[Any]:
+    """A caller's jobs, newest first, from below an id on; `equal` are columns and their values."""
+    found = (
+        select(*(jobs.c[name] for name in _SUMMARY))
+        .where(jobs.c.caller_id == caller_id, *(jobs.c[name] == value for name, value in equal.items()))
+        .order_by(jobs.c.id.desc())
+        .limit(most)
+    )
+    return found if below is None else found.where(jobs.c.id < below)

@@ -1,0 +1,224 @@
+"""A served API, a judge that holds answers against the OpenAPI document, and a stand-in for a worker."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import redis
+from pydantic import BaseModel
+from sqlalchemy import Engine, create_engine, func, select
+
+from api import keys, schemas
+from domain import statements
+from domain.bell import STATES_CHANNEL, state_message
+from domain.tables import jobs
+
+ROOT = Path(__file__).parents[3]
+PROBLEM = "application/problem+json"
+
+
+def eventually(true: Callable[[], bool], what: str, within_s: float = 20) -> None:
+    """Look until something is so. The bound only ends a test that has failed already."""
+    until = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > until:
+            raise AssertionError(f"never: {what}")
+        time.sleep(0.02)
+
+
+class Server:
+    """`python -m api` on a free loopback port, its log in a file."""
+
+    def __init__(self, log: Path, database_url: str, redis_url: str, **settings: str) -> None:
+        self.log = log
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RETORT_DATABASE_URL": database_url,
+            "RETORT_REDIS_URL": redis_url,
+            "RETORT_PORT": "0",
+            **{f"RETORT_{name.upper()}": value for name, value in settings.items()},
+        }
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "api"],
+                cwd=ROOT,
+                env=environment,
+                stderr=stderr,
+            )
+        eventually(lambda: self._port() is not None or self.process.poll() is not None, "the server listens")
+        assert self.process.poll() is None, log.read_text()
+        self.url = f"http://127.0.0.1:{self._port()}"
+
+    def _port(self) -> int | None:
+        found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text())
+        return int(found[1]) if found else None
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self) -> int:
+        """Ask it to end, and wait until it has."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+def unfinished_post(url: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """Announce a body of 1,000 bytes, send none of it, and read the answer: status and document."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/v1/jobs")
+    for name, value in {"Content-Type": "application/json", "Content-Length": "1000", **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    try:
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+class Contract:
+    """The OpenAPI document as a judge of answers."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.paths: dict[str, dict[str, Any]] = document["paths"]
+        self._patterns = [
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + r"\Z"), methods)
+            for path, methods in self.paths.items()
+        ]
+
+    def check(self, response: httpx.Response) -> None:
+        """Fail on an answer that is not declared, or whose body is not as declared."""
+        response.read()
+        media_type = response.headers["content-type"]
+        declared = self._declared(response.request)
+        assert response.headers["x-request-id"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        if declared is None:
+            assert response.status_code in {401, 404, 405}
+            _validate(schemas.ProblemDocument, response)
+            return
+        said = declared["responses"].get(str(response.status_code))
+        assert said is not None, f"{response.status_code} is not declared for {response.request.url.path}"
+        reference = said["content"][media_type]["schema"]["$ref"]
+        _validate(getattr(schemas, reference.rpartition("/")[2]), response)
+
+    def _declared(self, request: httpx.Request) -> dict[str, Any] | None:
+        for pattern, methods in self._patterns:
+            if pattern.match(request.url.path):
+                found: dict[str, Any] | None = methods.get(request.method.lower())
+                return found
+        return None
+
+
+def _validate(model: type[BaseModel], response: httpx.Response) -> None:
+    model.model_validate_json(response.content, strict=True)
+    if model is schemas.ProblemDocument:
+        problem = response.json()
+        assert response.headers["content-type"] == PROBLEM
+        assert problem["status"] == response.status_code
+        assert problem["request_id"] == response.headers["x-request-id"]
+
+
+class Store:
+    """The database and the event bus as tests reach them, and what a worker does there."""
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self.engine: Engine = create_engine(database_url)
+        self.redis = redis.Redis.from_url(redis_url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+        self.redis.close()
+
+    def key(self, caller: str) -> str:
+        """A new key."""
+        with self.engine.begin() as connection:
+            key = keys.create(connection, caller)
+        assert key is not None
+        return key
+
+    def count_jobs(self) -> int:
+        """How many jobs are stored."""
+        with self.engine.begin() as connection:
+            return int(connection.execute(select(func.count()).select_from(jobs)).scalar_one())
+
+    def rings(self) -> int:
+        """Messages for workers that nobody took."""
+        return int(self.redis.llen("sandbox"))  # type: ignore[arg-type]
+
+    def only_job(self) -> UUID | None:
+        """The id of the one stored job."""
+        with self.engine.begin() as connection:
+            found: UUID | None = connection.execute(select(jobs.c.id)).scalar_one_or_none()
+            return found
+
+    def claim(self, job_id: UUID) -> UUID:
+        """Claim a job as a worker does."""
+        token = uuid4()
+        with self.engine.begin() as connection:
+            claimed = connection.execute(
+                statements.CLAIM,
+                {"b_id": job_id, "b_token": token, "b_worker": "test", "b_state": "running"},
+            ).first()
+        assert claimed is not None
+        return token
+
+    def retry(self, job_id: UUID) -> None:
+        """One run that failed for the sandbox's sake."""
+        token = self.claim(job_id)
+        values = _attempt(verdict=None, failure="engine_error", sandbox_start=None)
+        with self.engine.begin() as connection:
+            connection.execute(statements.RETRY, {"b_id": job_id, "b_token": token, **values})
+
+    def finish(self, job_id: UUID, *, publish: bool = True, verdict: str = "ok", **values: Any) -> None:
+        """Run a job as a worker does, without a sandbox."""
+        token = self.claim(job_id)
+        with self.engine.begin() as connection:
+            number = connection.execute(
+                statements.FINISH,
+                {
+                    "b_id": job_id,
+                    "b_token": token,
+                    "b_verdict": verdict,
+                    "b_reason": None,
+                    **_attempt(verdict=verdict, **values),
+                },
+            ).scalar_one_or_none()
+        assert number is not None
+        if publish:
+            self.redis.publish(STATES_CHANNEL, state_message(job_id, "finished"))
+
+
+def _attempt(**values: Any) -> dict[str, Any]:
+    usual = {
+        **dict.fromkeys(statements.ATTEMPT_FIELDS),
+        "exit_code": 0,
+        "stdout": b"",
+        "stderr": b"",
+        "wall_s": 0.25,
+        "cpu_s": 0.125,
+        "peak_memory_bytes": 2**20,
+        "oom_kills": 0,
+        "sandbox_start": "warm",
+        "sandbox_start_s": 0.001,
+        "sandbox_reused": False,
+        **values,
+    }
+    for stream in ("stdout", "stderr"):
+        if usual[f"{stream}_bytes"] is None:
+            usual[f"{stream}_bytes"] = len(usual[stream])
+    return {f"a_{name}": value for name, value in usual.items()}

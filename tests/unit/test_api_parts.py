@@ -1,0 +1,119 @@
+"""Small parts of the API that need no server."""
+
+import logging
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.body import parse_object
+from api.documents import _text
+from api.intake import Intake
+from api.logs import JsonFormatter
+from api.paging import read_cursor, write_cursor
+from api.prefer import preferred_wait
+from api.problems import Kind, Problem
+from api.settings import load_settings
+from domain.ids import new_api_key, new_id
+from domain.limits import load_languages, load_profiles
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], None),
+        (["wait=5"], 5),
+        (["WAIT = 5"], 5),
+        (['wait="5"'], 5),
+        (["wait=5; x=y"], 5),
+        (["return=minimal, wait=5"], 5),
+        (["return=minimal", "wait=5"], 5),
+        (["wait=5, wait=7"], 5),
+        (["wait=61"], 60),
+        (["wait=0"], 0),
+        (['wait="5'], None),
+        (["wait=5s"], None),
+        (["await=5"], None),
+        (["wait=" + "9" * 5000], None),
+        (["wait=\u0663"], None),
+    ],
+)
+def test_prefer(headers: list[str], seconds: int | None) -> None:
+    assert preferred_wait(headers, 60) == seconds
+
+
+@given(st.lists(st.text(), max_size=3))
+def test_prefer_never_fails(headers: list[str]) -> None:
+    assert preferred_wait(headers, 60) in {None, *range(61)}
+
+
+def test_cursors() -> None:
+    job_id = new_id()
+    assert read_cursor(write_cursor(job_id)) == job_id
+
+
+@given(st.text(max_size=40))
+def test_a_strange_cursor_is_a_problem(text: str) -> None:
+    try:
+        assert isinstance(read_cursor(text), UUID)
+    except Problem as problem:
+        assert problem.kind is Kind.INVALID
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_a_problem(body: bytes) -> None:
+    try:
+        assert isinstance(parse_object(body), dict)
+    except Problem as problem:
+        assert problem.kind in {Kind.BAD_JSON, Kind.INVALID}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=5), child, max_size=3),
+    max_leaves=8,
+)
+_fields = st.sampled_from(
+    ["code", "task", "language", "profile", "limits", "stdin", "args", "env", "labels", "reuse", "x"],
+)
+
+
+@given(st.dictionaries(_fields, _json, max_size=6))
+def test_any_object_is_a_job_or_a_problem(body: dict[str, object]) -> None:
+    intake = Intake(load_languages(), load_profiles(), 1000)
+    try:
+        row = intake.check(body).row()
+    except Problem as problem:
+        assert problem.kind in {Kind.INVALID, Kind.NO_GATEWAY}
+        problem.response("x")
+    else:
+        assert "\x00" not in row["code"]
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_any_output_is_shown(kept: bytes, truncated: bool) -> None:
+    text, encoding = _text(kept, truncated=truncated)
+    if encoding == "utf-8":
+        shown = text.encode()
+        assert kept == shown or (truncated and kept.startswith(shown) and len(kept) - len(shown) <= 3)
+
+
+def test_logs_redact_keys() -> None:
+    key = new_api_key()
+    record = logging.LogRecord("x", logging.INFO, "", 0, "GET /?key=%s", (key,), None)
+    record.path = f"/v1/jobs/{key}"
+    line = JsonFormatter().format(record)
+    assert key not in line
+    assert line.count("rt_[redacted]") == 2
+
+
+def test_settings_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETORT_DATABASE_URL", raising=False)
+    monkeypatch.setenv("RETORT_REDIS_URL", "redis://:hunter2@x")
+    monkeypatch.setenv("RETORT_PORT", "many")
+    with pytest.raises(SystemExit) as caught:
+        load_settings()
+    assert "RETORT_DATABASE_URL" in str(caught.value)
+    assert "RETORT_PORT" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
