@@ -48,7 +48,9 @@ _SUMMARY = (
 
 def _job_with_attempts() -> Executable:
     """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
-    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+    highest = (
+        select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+    )
     short = (
         select(
             func.jsonb_agg(
