@@ -6,7 +6,7 @@ detach=${2:-}
 
 .venv/bin/retort engine ensure
 .venv/bin/python -m worker.sandbox.images build --quiet
-if [ -n "$detach" ]; then
+if [ -n "$detach" ] && [ "$detach" != 0 ]; then
     exec .venv/bin/retort up --detach --hello --port "$port"
 fi
 # A Ctrl-C is for the service: it ends in order, then we end the engine if it was started for us.
