@@ -139,8 +139,9 @@ def parse_version(text: str) -> tuple[int, ...]:
 def older_than_fixed(version: tuple[int, ...], fixed: tuple[tuple[int, ...], ...]) -> bool:
     """Whether `version` lacks a fix that each release series in `fixed` got at its own number.
 
-    >>> older_than_fixed((1, 2, 9), ((1, 2, 8), (1, 3, 3))), older_than_fixed((1, 3, 0), ((1, 2, 8), (1, 3, 3)))
-    (False, True)
+    >>> fixed = ((1, 2, 8), (1, 3, 3))
+    >>> [older_than_fixed(version, fixed) for version in ((1, 1, 5), (1, 2, 9), (1, 3, 0), (1, 4, 0))]
+    [True, False, True, False]
     """
     same_series = [number for number in fixed if number[:2] == version[:2]]
     return version < (same_series[0] if same_series else min(fixed) if version < min(fixed) else max(fixed))
@@ -185,7 +186,7 @@ def _images() -> Iterator[Check]:
     lines = [line.split() for line in out.splitlines() if line.strip()]
     if code and not lines:
         yield Check("sandbox images", False, _last_line(err) or "cannot be listed", "See the message.")
-    todo = f"Build it: {(shutil.which('make') and 'make images') or 'python -m worker.sandbox.images build'}"
+    todo = "Build it: `make images`, or `python -m worker.sandbox.images build`."
     for words in lines:
         yield Check(f"image {words[0]}", words[-1] == "built", words[-1], todo)
 

@@ -153,7 +153,7 @@ def _install(sudo: list[str], say: Callable[[str], None]) -> None:
     if shutil.which("apt-get") is None:
         raise EngineError(_advice("it is not installed, and this system has no apt-get"))
     say(f"installing {' and '.join(PACKAGES)}; this takes a minute at most where the mirror is near")
-    # Where no systemd runs, this run level keeps the package from starting the engine: `_start` does, and logs.
+    # Where no systemd runs, this run level keeps the package from starting the engine: `_start` does.
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
         say(f"apt-get {words[0]}")

@@ -9,8 +9,11 @@
 """
 
 import fcntl
+import hashlib
 import json
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +48,15 @@ class StateFolder:
     def find(cls) -> "StateFolder":
         """`RETORT_STATE_DIR`, else `.retort` in the current folder."""
         return cls(Path(os.environ.get(VARIABLE) or ".retort"))
+
+    @property
+    def instance(self) -> str:
+        """A name for the worker of this folder that no other folder on any machine has.
+
+        Workers of one name take each other's sandboxes for the remains of a crash.
+        """
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:40] or "host"
+        return f"{host}-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]}"
 
     def create(self) -> None:
         """Make the folder, for its owner alone: it holds a key and a database."""

@@ -126,6 +126,7 @@ class Supervisor:
             RETORT_DATABASE_URL=database_url,
             RETORT_REDIS_URL=redis_url,
             RETORT_STATE_DIR=str(self._state.root),
+            RETORT_INSTANCE=os.environ.get("RETORT_INSTANCE") or self._state.instance,
             RETORT_HOST=self._options.host,
             RETORT_PORT=str(self._port),
         )

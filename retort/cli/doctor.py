@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(host: Host = "127.0.0.1", port: Port = 8000, as_json: AsJson = False) -> None:
-    """Check what the service needs: engine, limits, images, servers, space. Exits with 1 if something fails."""
+    """Check what the service needs: engine, limits, images, servers, space. Exits with 1 if one fails."""
     from retort.doctor import examine
 
     checks = []

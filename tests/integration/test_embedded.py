@@ -171,13 +171,24 @@ def test_promises_durability(make: Callable[[type[Server]], Server]) -> None:
     assert set(shown.values()) == {"on"}
 
 
-def test_an_interrupted_first_start_is_begun_anew(make: Callable[[type[Server]], Server]) -> None:
-    server = make(Postgres)
-    half = server.data_dir.with_name(f"{server.data_dir.name}.new")
+def test_an_interrupted_first_start_is_begun_anew(folder: Path) -> None:
+    server = Postgres(folder / "data", folder / "run")
+    half = folder / "data.new"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
-    server.start()
-    assert server.alive()
+    try:
+        server.start()
+        assert server.alive()
+    finally:
+        server.stop()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "diary").write_text("mine")
+    with pytest.raises(EmbeddedError, match="move it away"):
+        Postgres(folder / "data", folder / "run").start()
+    assert (folder / "data" / "diary").read_text() == "mine"
 
 
 def test_data_of_another_major_version_is_refused_with_advice(

@@ -1,0 +1,42 @@
+# Run `make` for the list of targets. Everything goes into .venv and .retort; `make clean` removes the first.
+
+PORT ?= $(or $(RETORT_PORT),8000)
+DETACH ?=
+STAMP := .venv/.complete
+PY := .venv/bin/python
+RETORT := .venv/bin/retort
+
+# Tools of ours must never wait for an answer or for a pager.
+export DEBIAN_FRONTEND := noninteractive
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run stop test lint images clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Create .venv with the pinned packages
+
+$(STAMP): requirements.txt pyproject.toml scripts/make_venv.sh
+	@sh scripts/make_venv.sh
+
+run: $(STAMP) ## Start everything and run a first job (PORT=8000, DETACH=1 to return when ready)
+	@sh scripts/run.sh $(PORT) $(DETACH)
+
+stop: ## End what `make run` started
+	@if [ -x $(RETORT) ]; then $(RETORT) down; else echo "not running"; fi
+
+images: $(STAMP) ## Build the sandbox images that are missing
+	@$(RETORT) engine ensure
+	@$(PY) -m worker.sandbox.images build
+
+test: $(STAMP) ## Run all tests, with all that they need
+	@$(PY) scripts/run_tests.py $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+clean: ## Remove .venv and caches; the service's data in .retort stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
