@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from api import problems, schemas
 from domain.statements import REPORT_WORKER
@@ -102,6 +103,21 @@ def test_a_database_that_goes_away_and_comes_back(
         assert client.post("/v1/jobs", json=CODE).status_code == 202
     finally:
         postgres.stop()
+
+
+def test_a_database_that_hangs(start: Callable[..., Server], connect: Connect, store: Store) -> None:
+    client = connect(start(database_timeout_s="0.3", database_pool_size="2").url)
+    job = client.post("/v1/jobs", json=CODE).json()
+    with store.engine.begin() as connection:
+        connection.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+        for _ in range(3):  # more than there are connections: a hanging one is not lost
+            assert client.post("/v1/jobs", json=CODE).status_code == 503
+        assert client.get(job["links"]["self"]).status_code == 503
+        assert client.get("/v1/jobs").status_code == 503
+        assert client.get("/healthz").status_code == 200
+    assert client.post("/v1/jobs", json=CODE).status_code == 202
+    assert client.get(job["links"]["self"]).json() == job
+    assert store.count_jobs() == 2
 
 
 def test_a_pipe_that_is_no_http(server: Server) -> None:
