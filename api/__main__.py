@@ -1,5 +1,6 @@
 """`python -m api`: serves the API with the settings it was built for."""
 
+import gc
 import socket
 
 import uvicorn
@@ -33,9 +34,13 @@ def main() -> None:
         log_config=None,  # ours is set already
         access_log=False,  # ours has request ids and no query strings
         server_header=False,
+        proxy_headers=False,  # nothing here believes an address
         timeout_keep_alive=75,  # longer than what proxies keep, so that they close first
         timeout_graceful_shutdown=10,
     )
+    # What is loaded by now stays: the collector need not look at it again during requests.
+    gc.collect()
+    gc.freeze()
     Server(config, app.state.services).run()
 
 

@@ -58,7 +58,7 @@ class Keys:
         known = self._known.get(hashed)
         if known is not None and known[0] > now:
             return known[1]
-        row = await self._database.one(AUTHENTICATE, {"hash": hashed})
+        row = await self._database.hot(AUTHENTICATE, {"hash": hashed})
         if row is None:
             self._known.pop(hashed, None)
             raise unauthorized("this API key is not valid")

@@ -2,21 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+import psycopg
 from sqlalchemy import Executable, Row
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from api.lanes import Lanes
 from api.problems import Problem, unavailable
 
 log = logging.getLogger(__name__)
 
 Parameters = Mapping[str, Any]
+
+#: How a database that does not answer shows.
+_SILENT = (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError, OSError)
+
+#: Connections beside those of the hot path.
+_OTHERS = 4
 
 
 def _json(value: object) -> str:
@@ -33,11 +40,11 @@ class Database:
     def __init__(self, url: str, *, pool_size: int, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._pool_size = pool_size
-        self.engine: AsyncEngine = create_async_engine(
+        self._engine: AsyncEngine = create_async_engine(
             url,
             isolation_level="AUTOCOMMIT",
             skip_autocommit_rollback=True,
-            pool_size=pool_size,
+            pool_size=pool_size + _OTHERS,
             max_overflow=0,
             pool_timeout=timeout_s,
             pool_use_lifo=True,
@@ -50,22 +57,45 @@ class Database:
                 "options": f"-c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}",
             },
         )
+        self._lanes = Lanes(self._engine, pool_size)
 
     async def warm(self) -> None:
-        """Open all pooled connections, so that no request has to. A dead database is no error here."""
+        """Open the lanes, so that no request has to. A dead database is no error here."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                await asyncio.gather(*(self._touch() for _ in range(self._pool_size)))
-        except (DBAPIError, OSError, TimeoutError, PoolTimeoutError) as error:
+                await self._lanes.warm()
+        except (*_SILENT, DBAPIError) as error:
             log.warning("the database does not answer yet: %s", type(error).__name__)
-
-    async def _touch(self) -> None:
-        async with self.engine.connect():
-            await asyncio.sleep(0.05)  # hold it while the others open theirs
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.engine.dispose()
+        await self._lanes.close()
+        await self._engine.dispose()
+
+    async def hot(self, statement: Executable, parameters: Parameters) -> Any | None:
+        """The first row, with its columns as attributes: for the few statements that every job runs.
+
+        Raises:
+            Problem: 503, the database does not answer.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._lanes.first(statement, parameters)
+            except psycopg.errors.QueryCanceled as error:
+                raise _down(error) from error
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                # The server ended this connection; the other pooled ones are most likely dead as well.
+                if tries > self._pool_size:
+                    raise _down(error) from error
+            except psycopg.errors.UniqueViolation as error:
+                if tries == 1:
+                    raise
+                raise _down(error) from error  # the first try was stored, but we have not its answer
+            except _SILENT as error:
+                raise _down(error) from error
 
     async def all(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
         """All rows.
@@ -73,13 +103,19 @@ class Database:
         Raises:
             Problem: 503, the database does not answer.
         """
-        async with _as_problem():
+        try:
             try:
                 return await self._run(statement, parameters)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
             return await self._run(statement, parameters)
+        except _SILENT as error:
+            raise _down(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _down(error) from error
+            raise  # a defect of ours
 
     async def one(self, statement: Executable, parameters: Parameters) -> Row[Any] | None:
         """The first row, if any.
@@ -91,22 +127,9 @@ class Database:
         return rows[0] if rows else None
 
     async def _run(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
-        async with asyncio.timeout(self._timeout_s), self.engine.connect() as connection:
+        async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
             result = await connection.execute(statement, parameters)
             return result.all()
-
-
-@asynccontextmanager
-async def _as_problem() -> AsyncIterator[None]:
-    """Turn "the database does not answer" into a 503; every other error is a defect of ours and stays one."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError, OSError) as error:
-        raise _down(error) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise _down(error) from error
-        raise
 
 
 def _down(error: Exception) -> Problem:

@@ -1,12 +1,10 @@
-"""From rows to the JSON that clients read."""
+"""From rows to the JSON that clients read. A row has its columns as attributes, whoever read it."""
 
 import base64
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-from sqlalchemy import Row
 
 Document = dict[str, Any]
 
@@ -16,7 +14,7 @@ def job_path(job_id: UUID) -> str:
     return f"/v1/jobs/{job_id}"
 
 
-def summary(row: Row[Any]) -> Document:
+def summary(row: Any) -> Document:
     """A job as lists show it."""
     path = job_path(row.id)
     return {
@@ -35,9 +33,9 @@ def summary(row: Row[Any]) -> Document:
     }
 
 
-def job(row: Row[Any]) -> Document:
+def job(row: Any) -> Document:
     """A job with what its last attempt gave; `row` is one of `statements.JOB`."""
-    last = {name[2:]: value for name, value in row._mapping.items() if name.startswith("a_")}
+    last = {name[2:]: value for name, value in row._asdict().items() if name.startswith("a_")}
     return {
         **summary(row),
         "code": row.code,
@@ -74,7 +72,7 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
     }
 
 
-def attempt(row: Row[Any]) -> Document:
+def attempt(row: Any) -> Document:
     """One attempt in full."""
     path = job_path(row.job_id)
     values = row._asdict()

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Select, Uuid, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Executable, Select, Uuid, and_, bindparam, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain.states import FINAL_STATES
@@ -48,15 +48,14 @@ _SUMMARY = (
 
 def _job_with_attempts() -> Executable:
     """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
-    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+    highest = (
+        select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+    )
+    pairs: list[ColumnElement[Any]] = []
+    for name in SHORT_ATTEMPT:
+        pairs += [literal_column(f"'{name}'"), attempts.c[name]]
     short = (
-        select(
-            func.jsonb_agg(
-                func.jsonb_build_object(
-                    *(x for name in SHORT_ATTEMPT for x in (name, attempts.c[name])),
-                ),
-            ),
-        )
+        select(func.jsonb_agg(func.jsonb_build_object(*pairs)))
         .where(attempts.c.job_id == bindparam("id"))
         .scalar_subquery()
     )

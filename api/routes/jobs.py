@@ -49,7 +49,7 @@ async def submit(request: Request) -> Response:
     request.scope["retort.job_id"] = job_id
     headers = {"Location": documents.job_path(job_id)}
     with services.waiting.register(job_id, wanted=bool(seconds)) as waiter:
-        stored = await services.database.one(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
+        stored = await services.database.hot(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
         if stored is None:
             raise RuntimeError("an insert that returns nothing")
         services.bell.ring(job_id)
@@ -96,7 +96,7 @@ async def read(request: Request, job_id: str) -> Response:
     request.scope["retort.job_id"] = found
     with services.waiting.register(found, wanted=bool(seconds)) as waiter:
         if waiter is not None and seconds:
-            state = await services.database.one(GET_STATE, {"id": found, "caller_id": caller.id})
+            state = await services.database.hot(GET_STATE, {"id": found, "caller_id": caller.id})
             if state is not None and state[0] not in FINAL_STATES:
                 await waiter.wait(seconds, request.is_disconnected)
     return json_answer(await _job(services, caller, found))
@@ -153,7 +153,7 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
 
 
 async def _job(services: Services, caller: Caller, job_id: UUID) -> documents.Document:
-    row = await services.database.one(statements.JOB, {"id": job_id, "caller_id": caller.id})
+    row = await services.database.hot(statements.JOB, {"id": job_id, "caller_id": caller.id})
     if row is None:
         raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
     return documents.job(row)

@@ -158,7 +158,7 @@ class Store:
 
     def rings(self) -> int:
         """Messages for workers that nobody took."""
-        return int(self.redis.llen("sandbox"))  # type: ignore[arg-type]
+        return int(self.redis.llen("sandbox"))
 
     def only_job(self) -> UUID | None:
         """The id of the one stored job."""

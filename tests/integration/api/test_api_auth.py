@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -40,7 +40,6 @@ def test_every_path_and_method_below_v1_needs_a_key(server: Server, contract: Co
     [
         "",
         "Bearer",
-        "Bearer ",
         "Bearer rt_",
         "Bearer rt_" + "x" * 43,
         "Bearer rt_" + "x" * 10_000,
@@ -96,7 +95,7 @@ def test_a_revoked_key_is_refused(
         assert client.get("/v1/jobs").status_code == 200
     with store.engine.begin() as connection:
         (line,) = keys.describe(connection)
-        assert keys.revoke(connection, keys.UUID(line.split()[0]))
+        assert keys.revoke(connection, UUID(line.split()[0]))
     assert at_once.get("/v1/jobs").status_code == 401
     eventually(lambda: remembering.get("/v1/jobs").status_code == 401, "the key is forgotten")
     assert store.count_jobs() == 0
@@ -152,10 +151,12 @@ def test_the_keys_command(server: Server, connect: Connect, store: Store, databa
     assert (another.returncode, another.stdout) == (0, "")
     listed = run_keys(database_url, "list").stdout
     assert ("bob" in listed, "carol" in listed, key in listed) == (True, False, False)
-    key_id = listed.split()[0]
-    assert run_keys(database_url, "revoke", key_id).returncode == 0
-    assert run_keys(database_url, "revoke", key_id).returncode == 1
-    assert "revoked" in run_keys(database_url, "list").stdout
+    ids = {line.split()[2]: line.split()[0] for line in listed.splitlines()}
+    for key_id in ids.values():
+        assert run_keys(database_url, "revoke", key_id).returncode == 0
+        assert run_keys(database_url, "revoke", key_id).returncode == 1
+    assert ids.keys() == {"alice", "bob"}
+    assert run_keys(database_url, "list").stdout.count("revoked") == 2
     assert connect(server.url, key).get("/v1/jobs").status_code == 401
     assert run_keys(database_url, "create", "carol", "--if-none").stdout.startswith("rt_")
 

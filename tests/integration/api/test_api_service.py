@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from api import problems, schemas
 from domain.statements import REPORT_WORKER
@@ -102,6 +103,21 @@ def test_a_database_that_goes_away_and_comes_back(
         postgres.stop()
 
 
+def test_a_database_that_hangs(start: Callable[..., Server], connect: Connect, store: Store) -> None:
+    client = connect(start(database_timeout_s="0.3", database_pool_size="2").url)
+    job = client.post("/v1/jobs", json=CODE).json()
+    with store.engine.begin() as connection:
+        connection.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+        for _ in range(3):  # more than there are connections: a hanging one is not lost
+            assert client.post("/v1/jobs", json=CODE).status_code == 503
+        assert client.get(job["links"]["self"]).status_code == 503
+        assert client.get("/v1/jobs").status_code == 503
+        assert client.get("/healthz").status_code == 200
+    assert client.post("/v1/jobs", json=CODE).status_code == 202
+    assert client.get(job["links"]["self"]).json() == job
+    assert store.count_jobs() == 2
+
+
 def test_a_pipe_that_is_no_http(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as raw:
         raw.sendall(b"\x16\x03\x01\x00\xa5\r\n\r\n")
@@ -126,8 +142,9 @@ def test_openapi_declares_each_route_in_full(contract: Contract) -> None:
             assert "500" in said["responses"]
             for status, response in said["responses"].items():
                 media_types = set(response["content"])
-                expected = "application/json" if status < "400" or path == "/readyz" else problems.MEDIA_TYPE
-                assert expected in media_types, (method, path, status)
+                readiness = (path, status) == ("/readyz", "503")
+                expected = "application/json" if status < "400" or readiness else problems.MEDIA_TYPE
+                assert media_types == {expected}, (method, path, status)
     post = contract.paths["/v1/jobs"]["post"]
     assert post["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/JobRequest"
@@ -136,7 +153,7 @@ def test_openapi_declares_each_route_in_full(contract: Contract) -> None:
 
 
 def test_openapi_resolves_and_its_examples_work(server: Server, client: httpx.Client) -> None:
-    document: dict[str, Any] = client.get("/openapi.json").json()
+    document: dict[str, Any] = httpx.get(f"{server.url}/openapi.json").json()
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(_references(document)) <= defined
     assert "HTTPValidationError" not in document["components"]["schemas"]
