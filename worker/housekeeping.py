@@ -78,7 +78,8 @@ def sweep(store: Store, bell: Bell) -> None:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
     for job_id in overdue:
-        bell.ring(job_id)
+        if not bell.ring(job_id):
+            break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 
