@@ -170,7 +170,7 @@ class Broker:
     def listen(self) -> Callable[[UUID], list[str]]:
         """Listen to states from now on; gives what was heard of a job so far."""
         heard: list[tuple[UUID, str]] = []
-        bus = self.redis.pubsub(ignore_subscribe_messages=True)
+        bus = self.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         bus.subscribe(STATES_CHANNEL)
         bus.get_message(timeout=5)  # that we are subscribed
 
