@@ -59,7 +59,7 @@ class FieldError:
         return found
 
 
-class Problem(Exception):  # noqa: N818 (RFC 9457's word)
+class Problem(Exception):
     """Ends a request with a problem document."""
 
     def __init__(

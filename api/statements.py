@@ -48,9 +48,7 @@ _SUMMARY = (
 
 def _job_with_attempts() -> Executable:
     """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
-    highest = (
-        select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
-    )
+    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
     pairs: list[ColumnElement[Any]] = []
     for name in SHORT_ATTEMPT:
         pairs += [literal_column(f"'{name}'"), attempts.c[name]]

@@ -77,13 +77,46 @@ def end(process: subprocess.Popen[bytes], steps: Steps = POLITE) -> int:
     return process.wait()
 
 
-def running(pid: int) -> bool:
-    """Whether the process lives. One that is dead but not yet collected by its parent does not."""
+class Program:
+    """One long-running child: a command line, its environment, its log."""
+
+    def __init__(
+        self, title: str, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str], steps: Steps
+    ) -> None:
+        self.title = title
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+        self._env = env
+        self._steps = steps
+
+    def start(self) -> None:
+        """Start it; whether it is ready is for others to ask."""
+        self.process = spawn(self._command, log=self.log, env=self._env)
+
+    def stop(self) -> None:
+        """End it, politely first."""
+        if self.process is not None:
+            end(self.process, self._steps)
+            self.process = None
+
+    def hurry(self) -> None:
+        """End it now. Safe in a signal handler while `stop` waits."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def begun(pid: int) -> int | None:
+    """When the process began, in clock ticks since boot: with the pid, a name that is never given twice.
+
+    None if it is gone. One that is dead but not yet collected by its parent is gone, too.
+    """
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def working_in(folder: Path, program: str) -> list[int]:

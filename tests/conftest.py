@@ -31,7 +31,6 @@ class Services:
 def migrate(database_url: str) -> None:
     """Bring an empty database to the newest revision, as `retort up` does."""
     config = Config(ROOT / "migrations" / "alembic.ini")
-    config.set_main_option("script_location", str(ROOT / "migrations"))
     engine = create_engine(database_url)
     with engine.connect() as connection:
         config.attributes["connection"] = connection

@@ -18,8 +18,7 @@ MOVES = {
 }
 
 _allowed = " OR ".join(
-    f"(OLD.state = '{old}' AND NEW.state IN ({', '.join(repr(n) for n in new)}))"
-    for old, new in MOVES.items()
+    f"(OLD.state = '{old}' AND NEW.state IN ({', '.join(repr(n) for n in new)}))" for old, new in MOVES.items()
 )
 
 VERDICT_CHECK = (
@@ -157,9 +156,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name=op.f("fk_artifacts_job_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_artifacts_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_artifacts")),
         sa.UniqueConstraint("job_id", "attempt", "name", name=op.f("uq_artifacts_job_id")),
     )

@@ -25,7 +25,6 @@ def describe(site: Path, settings: Path, requirements: Path) -> dict[str, object
         "language": image["language"],
         "version": image["version"],
         "preload": image["preload"],
-        "mentions": image["mentions"],
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
 

@@ -84,9 +84,7 @@ def test_second_start_is_quick_and_keeps_the_data(
 
 
 @both
-def test_starts_after_its_server_was_killed(
-    kind: type[Server], make: Callable[[type[Server]], Server]
-) -> None:
+def test_starts_after_its_server_was_killed(kind: type[Server], make: Callable[[type[Server]], Server]) -> None:
     first = make(kind)
     first.start()
     remember(first, "a")

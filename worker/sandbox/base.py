@@ -138,11 +138,18 @@ def _debootstrap(suite: str, archive: Path, folder: Path) -> None:
     """Bootstrap with debootstrap; needs root."""
     tree = folder / "tree"
     command = ["debootstrap", "--variant=minbase", "--merged-usr", suite, str(tree)]
-    if mirror := os.environ.get(MIRROR_VARIABLE):
-        command.append(mirror)
-    _run(command, dict(os.environ))
-    for unread in ("doc", "man", "info", "locale"):
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    _run([*command, mirror] if mirror else command, dict(os.environ))
+    sources = tree / "etc/apt/sources.list"
+    if not mirror and (found := re.match(rf"deb (\S+?)/? {suite} main", sources.read_text())):
+        # This tool knows the release only; its mirror has the updates beside it.
+        updates = f"deb {found[1]} {suite}-updates main\ndeb {found[1]}-security {suite}-security main\n"
+        sources.write_text(sources.read_text().rstrip() + "\n" + updates)
+    for unread in ("man", "info", "locale"):
         shutil.rmtree(tree / "usr/share" / unread, ignore_errors=True)
+    for path in (tree / "usr/share/doc").rglob("*"):
+        if path.name != "copyright" and (path.is_symlink() or path.is_file()):
+            path.unlink()
     for pattern in ("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*", "var/log/*.log"):
         for leftover in tree.glob(pattern):
             leftover.unlink()
@@ -186,4 +193,5 @@ def _run(command: list[str], environment: dict[str, str], *, check: bool = True)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(getattr(error, "explanation", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

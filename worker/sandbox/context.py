@@ -34,9 +34,7 @@ def content_files(folder: Path, runner: Path) -> list[tuple[str, Path]]:
     found = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()]
     found = [(name, path) for name, path in found if not name.startswith("certs/")]
     found += [
-        (f"runner/{path.relative_to(runner).as_posix()}", path)
-        for path in runner.rglob("*")
-        if path.is_file()
+        (f"runner/{path.relative_to(runner).as_posix()}", path) for path in runner.rglob("*") if path.is_file()
     ]
     return sorted((name, path) for name, path in found if "__pycache__" not in name)
 

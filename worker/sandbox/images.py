@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class ImageBuildError(Exception):
     """An image could not be built; the message has the end of the log and what to do."""
 
 
-class ImageMissing(Exception):  # noqa: N818 - reads as what it says
+class ImageMissing(Exception):
     """The engine lacks the image that this version of the code needs; the message has the command to run."""
 
 
@@ -86,6 +87,12 @@ def content_hash(name: str) -> str:
 def expected_tag(name: str) -> str:
     """Return the tag that the image has when it is built from the folders as they are now; asks no engine."""
     return f"retort/{name}:{content_hash(name)}"
+
+
+def mentions(name: str) -> tuple[str, ...]:
+    """Return the words whose appearance in a program makes the image's preloaded packages worth having."""
+    facts = tomllib.loads((_folder(name) / "image.toml").read_text(encoding="utf-8"))
+    return tuple(word for level in facts["preload"] for word in level["mentions"])
 
 
 def resolve(name: str, client: docker.DockerClient | None = None) -> ImageRef:

@@ -142,7 +142,7 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
     """
     return {
         "Image": spec.image,
-        "Cmd": [str(spec.uid)],
+        "Cmd": [runner_argument(spec)],
         "Hostname": HOSTNAME,
         "Domainname": "",
         "User": "0:0",
@@ -163,7 +163,11 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
     }
 
 
-def guest_header(spec: CellSpec) -> dict[str, Any]:
-    """What the runner must know of the limits it sets itself."""
+def runner_argument(spec: CellSpec) -> str:
+    """The runner's command line argument: who the guest is, and the limits that the runner sets itself.
+
+    A guest can read it in /proc/1/cmdline; it holds nothing worth hiding.
+    """
     fixed = spec.profile.fixed
-    return {"rlimits": {"core": 0, "nofile": fixed.open_files, "fsize": fixed.file_mb * MB}}
+    rlimits = {"core": 0, "nofile": fixed.open_files, "fsize": fixed.file_mb * MB}
+    return json.dumps({"uid": spec.uid, "rlimits": rlimits})

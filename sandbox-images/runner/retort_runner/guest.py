@@ -1,15 +1,14 @@
-"""Running the user's Python program in a freshly forked process, as if it had been started by itself."""
+"""Running the user's Python program in a forked process, as if it had been started by itself."""
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
-import os
-import signal
+import posix
 import sys
-import threading
 import types
 from typing import Any, NoReturn
 
-from retort_runner.privileges import become_guest
+from retort_runner.privileges import become_guest, prepare_guest
 
 WORK = "/work"
 
@@ -24,13 +23,6 @@ def _streams() -> None:
     sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
-
-
-def _forget_runner() -> None:
-    """Leave nothing of ours where the program looks for modules."""
-    for name in [n for n in sys.modules if n == "__main__" or n.split(".", 1)[0] == "retort_runner"]:
-        del sys.modules[name]
-    sys.path[0] = WORK  # was the runner's folder
 
 
 def _reseed() -> None:
@@ -65,13 +57,14 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     destroyed (an unclosed file is written out), streams are flushed.
     """
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
-        for name, module in list(sys.modules.items()):
-            if name == "__main__" or (name not in before and getattr(module, "__file__", "") is not None):
-                file = getattr(module, "__file__", "") or ""
-                if name == "__main__" or file.startswith(WORK):
-                    vars(module).clear()
+        # The program's own modules; what it imported from the system holds nothing that waits to be written.
+        for name in sys.modules.keys() - before | {"__main__"}:
+            module = sys.modules.get(name)
+            if name == "__main__" or (getattr(module, "__file__", None) or "").startswith(WORK):
+                vars(module).clear()
         gc.collect()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
@@ -81,36 +74,48 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             code = code or 120  # what the interpreter itself gives for this
-    os._exit(code)
+    posix._exit(code)
 
 
-def run(job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> NoReturn:
-    """Never returns. `stdio` are the descriptors that become 0, 1 and 2; every other one is closed."""
+def prepare(rlimits: dict[str, int]) -> None:
+    """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    prepare_guest(rlimits)
+    sys.path[0] = WORK  # was the runner's folder
+    _streams()
+    exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    sys.stdout.flush()
+    gc.collect()
+
+
+def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
+    """Become the guest, run a program in this prepared process, and end with it.
+
+    `stdio` are the descriptors that become 0, 1 and 2; every other one is closed.
+    """
     try:
         for target, source in enumerate(stdio):
-            os.dup2(source, target)
-        os.closerange(3, 1 << 16)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        become_guest(job["uid"], job["rlimits"])
-        os.chdir(WORK)
-        os.environ.pop("HOSTNAME", None)
-        os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest", **job["env"]})
+            posix.dup2(source, target)
+        posix.closerange(3, 1 << 16)
+        become_guest(uid)
+        posix.chdir(WORK)
         _streams()
+        if job["env"]:
+            sys.modules["os"].environ.update(job["env"])
         _reseed()
-        path = os.path.join(WORK, job["file"])
+        path = f"{WORK}/{job['file']}"
         with open(path, "wb") as file:
             file.write(code)
         sys.argv = [path, *job["args"]]
-        _forget_runner()
         main = types.ModuleType("__main__")
         main.__file__ = path
         vars(main)["__builtins__"] = __builtins__
         sys.modules["__main__"] = main
         before = frozenset(sys.modules)
     except BaseException as error:  # ours: the program has not begun
-        os.write(2, f"retort: could not start the program: {error!r}\n".encode())
-        os._exit(125)
+        posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
+        posix._exit(125)
     status = 0
     try:
         exec(compile(code, path, "exec", dont_inherit=True), vars(main))

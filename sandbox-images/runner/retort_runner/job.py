@@ -7,8 +7,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from retort_runner import guest, wire
+from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.parked import memory_file
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
@@ -20,11 +21,7 @@ def _stdin(content: bytes) -> int:
     """A descriptor from which the program reads `content`."""
     if not content:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    fd = os.memfd_create("stdin")
-    with os.fdopen(os.dup(fd), "wb") as writer:
-        writer.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    return memory_file("stdin", content)
 
 
 class Job:
@@ -39,15 +36,13 @@ class Job:
         uid: int,
         counters: Counters,
         wake: int,
-        zygote: Zygote | None,
     ) -> None:
-        self.header = {**header, "uid": uid}
+        self.header = header
         self.code = code
         self.stdin = stdin
         self.uid = uid
         self.counters = counters
         self.wake = wake
-        self.zygote = zygote
         self.zygote_lost = False
         self._pid = 0
         self._status: int | None = None
@@ -57,16 +52,16 @@ class Job:
         self._room = int(header["output_bytes"])
         self._over = False
 
-    def run(self) -> dict[str, Any]:
-        """Run to the end of every process; the facts of the end.
+    def run(self, zygote: Zygote) -> dict[str, Any]:
+        """Run in what the helper has parked, to the end of every process; the facts of the end.
 
         Raises:
             wire.Closed: the host hung up meanwhile.
         """
         before = self.counters.sample()
         began = time.monotonic()
-        pipes = self._start()
-        self._carry(pipes, began, before.cpu_s)
+        pipes = self._start(zygote)
+        self._carry(pipes, zygote, began, before.cpu_s)
         wall_s = time.monotonic() - began
         # From here nothing of the guest's lives, so reading to the end of the pipes cannot wait for anybody.
         kill_guests(self.uid)
@@ -85,37 +80,30 @@ class Job:
             "stdout_bytes": self._sent[wire.STDOUT],
             "stderr_bytes": self._sent[wire.STDERR],
             "output_limit": self._over,
-            "preloaded": self.zygote is not None,
         }
 
-    def _start(self) -> dict[int, bytes]:
+    def _start(self, zygote: Zygote) -> dict[int, bytes]:
+        assert zygote.parked is not None
+        process, zygote.parked = zygote.parked, None
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         stdio = (_stdin(self.stdin), out_end, err_end)
-        if self.zygote is not None:
-            pid = self.zygote.spawn(self.header, self.code, stdio)
-            if pid is None:
-                self.zygote_lost = True
-                self.zygote = None
-        if self.zygote is None:
-            pid = os.fork()
-            if pid == 0:
-                guest.run(self.header, self.code, stdio)
-        assert pid is not None
-        self._pid = pid
+        self._pid = process.pid
+        wanted = {name: self.header[name] for name in ("file", "args", "env")}
+        # If the process is gone, its end is what is seen next, like any other's.
+        process.start(wanted, self.code, stdio)
         for fd in stdio:
             os.close(fd)
         os.set_blocking(out, False)
         os.set_blocking(err, False)
         return {out: wire.STDOUT, err: wire.STDERR}
 
-    def _carry(self, pipes: dict[int, bytes], began: float, cpu_before: float | None) -> None:
+    def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, cpu_before: float | None) -> None:
         """Carry output until the main process ended, or wrote too much and was killed."""
         poll = select.poll()
         poll.register(0, select.POLLIN)
         poll.register(self.wake, select.POLLIN)
-        if self.zygote is not None:
-            poll.register(self.zygote.channel, select.POLLIN)
+        poll.register(zygote.channel, select.POLLIN)
         for fd in pipes:
             poll.register(fd, select.POLLIN)
         stat_at = began + _STAT_EVERY_MS / 1000
@@ -133,7 +121,7 @@ class Job:
                     kill_guests(self.uid)
                     raise wire.Closed
                 else:
-                    self._zygote_says(poll)
+                    self._zygote_says(zygote, poll)
             now = time.monotonic()
             if now >= stat_at:
                 stat_at = now + _STAT_EVERY_MS / 1000
@@ -167,28 +155,26 @@ class Job:
                 return
             if pid == 0:
                 return
-            if self.zygote is not None and pid == self.zygote.pid:
-                self.zygote_lost = True
-                continue
             self._count(used(usage))
             if pid == self._pid:
                 self._status = status
 
-    def _zygote_says(self, poll: select.poll) -> None:
-        assert self.zygote is not None
-        facts = self.zygote.receive()
+    def _zygote_says(self, zygote: Zygote, poll: select.poll) -> None:
+        facts = zygote.receive()
         if facts is not None:
             self._status = int(facts["status"])
             self._count(facts)
             return
-        # The zygote died, most likely for memory. Its child is ours now and will be reaped; or it already was,
-        # before we knew that it would be, and there is nothing left to wait for.
+        # The helper died, most likely for memory. The program is our child now and will be reaped; or it was
+        # already gone too.
         self.zygote_lost = True
-        poll.unregister(self.zygote.channel)
+        poll.unregister(zygote.channel)
+        self._reap()
         with suppress(ProcessLookupError):
             os.kill(self._pid, 0)
             return
-        self._status = self._status or signal.SIGKILL
+        if self._status is None:
+            self._status = signal.SIGKILL
 
     def _count(self, facts: dict[str, Any]) -> None:
         self._cpu_s += facts["cpu_s"]

@@ -1,9 +1,9 @@
 """The runner's loop: wait for the host, run a job, report, reset, wait again."""
 
 import gc
-import importlib
 import json
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -11,108 +11,152 @@ from typing import Any
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.guest import WORK
 from retort_runner.job import Job
 from retort_runner.privileges import drop_inheritable
 from retort_runner.reset import reset, seed
-from retort_runner.zygote import Zygote
+from retort_runner.zygote import Level, Zygote
 
 _IMAGE = "/opt/retort/image.json"
 
-#: What small programs import; loaded with the heavy packages, when the host finds the time.
-_COMMON = (
-    "base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools hashlib "
-    "heapq io itertools json math operator pathlib random re statistics string subprocess tempfile textwrap "
-    "threading time traceback typing urllib.parse uuid"
-).split()
+
+def _levels() -> list[Level]:
+    """What each helper imports: nothing, then what the image lists."""
+    with open(_IMAGE, encoding="utf-8") as file:
+        image = json.load(file)
+    listed = [
+        Level(tuple(level["modules"]), tuple(word.encode() for word in level["mentions"]))
+        for level in image["preload"]
+    ]
+    return [Level(), *listed]
 
 
 class Runner:
-    """State between frames."""
+    """State between frames. `zygotes` are the helpers, from the lowest; only the last may not be ready."""
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, rlimits: dict[str, int]) -> None:
         self.uid = uid
-        self.zygote: Zygote | None = None
         self.counters = Counters()
-        with open(_IMAGE, encoding="utf-8") as file:
-            self.image: dict[str, Any] = json.load(file)
         # The kernel tells of ended children through this pipe, so that one poll waits for everything.
-        self.wake, self._wake_end = os.pipe()
+        self.wake, wake_end = os.pipe()
         os.set_blocking(self.wake, False)
-        os.set_blocking(self._wake_end, False)
+        os.set_blocking(wake_end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
-
-    def preload(self) -> None:
-        """Start the zygote; it reports by itself when the host's next frame or its own message comes."""
-        if self.zygote is not None:
-            return
-        for name in _COMMON:
-            importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
-        self.zygote = Zygote(self.image.get("preload", []))
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        levels = _levels()
+        self.zygotes = [Zygote.first(levels, uid, rlimits)]
+        self.zygote_speaks()
 
     def zygote_speaks(self) -> None:
-        """Take the zygote's message that it is ready, or its end."""
-        assert self.zygote is not None
-        facts = self.zygote.receive()
+        """Take the last helper's message that it is ready, or its end; then begin the next, if preloading."""
+        last = self.zygotes[-1]
+        facts = last.receive()
         if facts is None:
-            self.zygote.end()
-            self.zygote = None
+            self._drop_last()
+            if not self.zygotes:
+                raise SystemExit("the first helper died")
             wire.send_json(wire.PRELOADED, {"failed": True})
             return
-        self.zygote.ready = True
-        wire.send_json(wire.PRELOADED, facts)
+        last.ready = True
+        if len(self.zygotes) == 1:
+            last.park()
+        elif not self._grow():
+            wire.send_json(wire.PRELOADED, facts)
+            for zygote in self.zygotes[1:]:
+                zygote.park()
+
+    def _grow(self) -> bool:
+        """Begin the next level; False if there is none."""
+        last = self.zygotes[-1]
+        if len(last.levels) == 1 or not last.ready:
+            return False
+        if last.parked is not None:
+            # A helper waits for what it has parked; let it go, and hear of its end.
+            last.parked.end()
+            last.parked = None
+            last.receive()
+        grown = last.grow()
+        if grown is None:
+            return False
+        self.zygotes.append(grown)
+        return True
+
+    def _drop_last(self) -> None:
+        self.zygotes.pop().end()
+
+    def _choose(self, code: bytes) -> Zygote:
+        """The helper for a program: the highest that is ready and that the program has a use for."""
+        if not self.zygotes[-1].ready:
+            self._drop_last()  # half imported is no use, and would eat the job's share
+        wanted = 0
+        for index, zygote in enumerate(self.zygotes):
+            mentions = zygote.levels[0].mentions
+            if not mentions or any(word in code for word in mentions):
+                wanted = index
+        return self.zygotes[wanted]
 
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
-        if self.zygote is not None and not self.zygote.ready:
-            # Half imported is no use and would eat the job's share; the job goes first.
-            self.zygote.end()
-            self.zygote = None
-        wants = any(name.encode() in code for name in self.image.get("mentions", []))
-        zygote = self.zygote if wants else None
-        job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake, zygote=zygote)
-        facts = job.run()
-        if job.zygote_lost and self.zygote is not None:
-            self.zygote.end()
-            self.zygote = None
+        zygote = self._choose(code)
+        if not zygote.levels[0].mentions and any(
+            word in code for level in zygote.levels for word in level.mentions
+        ):
+            seed(self.uid)  # it will import for itself
+        if not zygote.park():
+            raise SystemExit("a helper died")
+        job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
+        facts = job.run(zygote)
+        facts["level"] = self.zygotes.index(zygote)
         wire.send_json(wire.EXIT, facts)
+        if job.zygote_lost:
+            raise SystemExit("a helper died")
         if header.get("reset"):
-            ours = {os.getpid()} | ({self.zygote.pid} if self.zygote else set())
+            ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
             left = reset(self.uid, ours)
+            if left is None:
+                zygote.park()
             wire.send_json(wire.CLEAN, {"clean": left is None, "left": left})
+
+    def preload(self) -> None:
+        """Begin to import; the last helper tells when all is done."""
+        if not self._grow():
+            wire.send_json(wire.PRELOADED, {"failed": True})
 
     def forever(self) -> None:
         """Serve the host until it hangs up."""
-        import select
-
         while True:
             poll = select.poll()
             poll.register(0, select.POLLIN)
-            if self.zygote is not None and not self.zygote.ready:
-                poll.register(self.zygote.channel, select.POLLIN)
-            for fd, _ in poll.poll():
-                if fd != 0:
-                    self.zygote_speaks()
-                    continue
-                kind, payload = wire.receive()
-                if kind == wire.JOB:
-                    self.run(payload)
-                elif kind == wire.PRELOAD:
-                    self.preload()
-                break
+            if not self.zygotes[-1].ready:
+                poll.register(self.zygotes[-1].channel, select.POLLIN)
+            ready = [fd for fd, _ in poll.poll()]
+            if 0 not in ready:
+                self.zygote_speaks()
+                continue
+            kind, payload = wire.receive()
+            if kind == wire.JOB:
+                self.run(payload)
+            elif kind == wire.PRELOAD:
+                self.preload()
+
+
+def _forget_ourselves() -> None:
+    """Leave nothing of ours where a program looks for modules; the functions live on without."""
+    for name in [n for n in sys.modules if n == "__main__" or n.split(".", 1)[0] == "retort_runner"]:
+        del sys.modules[name]
 
 
 def main() -> None:
-    """Run as PID 1: `python3 /opt/retort UID`."""
-    uid = int(sys.argv[1])
+    """Run as PID 1: `python3 /opt/retort '{"uid": …, "rlimits": {…}}'`."""
+    config: dict[str, Any] = json.loads(sys.argv[1])
     os.setgroups([])
     drop_inheritable()
-    runner = Runner(uid)
-    seed(uid)
+    os.environ.pop("HOSTNAME", None)
+    os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest"})
+    _forget_ourselves()
     gc.freeze()
+    runner = Runner(config["uid"], config["rlimits"])
     facts = {"protocol": 1, "python": sys.version.split()[0], "held": runner.counters.held()}
     wire.send_json(wire.UP, facts)
     with suppress(wire.Closed, BrokenPipeError):

@@ -25,8 +25,8 @@ def drop_inheritable() -> None:
     _libc.capset(header, struct.pack("=6I", *words))
 
 
-def become_guest(uid: int, limits: dict[str, int]) -> None:
-    """Turn this freshly forked process into the guest's, for good.
+def prepare_guest(limits: dict[str, int]) -> None:
+    """Everything about becoming the guest that does not yet give up being root.
 
     `limits`: `core`, `nofile`, `fsize`: counts and bytes.
     """
@@ -41,13 +41,22 @@ def become_guest(uid: int, limits: dict[str, int]) -> None:
         ("fsize", resource.RLIMIT_FSIZE),
     ):
         resource.setrlimit(number, (limits[name], limits[name]))
+    os.umask(0o022)
+    _become(-1)  # changes nothing; see guest.prepare
+
+
+def become_guest(uid: int) -> None:
+    """Become the guest, for good."""
+    _become(uid)
+
+
+def _become(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     # The change of user made /proc/self root's; without this the guest could not open /dev/stdout. Its memory
     # is a copy of ours, which holds no secret.
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-    os.umask(0o022)
 
 
 @contextmanager

@@ -12,14 +12,17 @@ from retort_runner.privileges import as_guest
 
 #: Every place that some user other than root may write to. tests/integration/test_recycle.py searches the whole
 #: container for others.
-WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
+WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")
 _WORK = "/work"
 _SEED = "/opt/retort/seed"
-_SEEDED = "/tmp/.{}"  # noqa: S108
+_SEEDED = "/tmp/.{}"
 
 
 def seed(uid: int) -> None:
-    """Lay out the caches that came with the image: `seed/NAME` becomes `/tmp/.NAME`, the guest's own."""
+    """Lay out the caches that came with the image: `seed/NAME` becomes `/tmp/.NAME`, the guest's own.
+
+    Only for programs that mention the packages which look there, and have to import them themselves.
+    """
     if not os.path.isdir(_SEED):
         return
     with as_guest(uid), os.scandir(_SEED) as entries:
@@ -55,8 +58,11 @@ def _wipe(folder: str) -> None:
 
 def _processes(ours: set[int]) -> str | None:
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) not in ours:
-            return f"process {name} is still there"
+        if not name.isdigit() or int(name) in ours:
+            continue
+        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
+            if file.read().rpartition(b") ")[2][:1] not in b"ZX":  # dead, and only not yet collected
+                return f"process {name} is still there"
     return None
 
 
@@ -81,13 +87,10 @@ def reset(uid: int, ours: set[int]) -> str | None:
             for folder in WRITABLE:
                 _wipe(folder)
             os.utime(_WORK)
+            left = next((folder for folder in WRITABLE if os.path.isdir(folder) and os.listdir(folder)), None)
+            attributes = os.listxattr(_WORK)
     except (OSError, RecursionError) as e:
         return f"wiping failed: {type(e).__name__}: {e}"[:200]
-    for folder in WRITABLE:
-        with suppress(FileNotFoundError):
-            if os.listdir(folder):
-                return f"{folder} is not empty"
-    if os.listxattr(_WORK):
-        return "the work folder has attributes"
-    seed(uid)
+    if left or attributes:
+        return f"{left or _WORK} is not as it was"
     return None

@@ -1,59 +1,42 @@
-"""A helper process that imports the heavy packages once, and from which jobs that want them are forked.
+"""Helper processes that fork programs, each level with more packages imported than the one below.
 
-It is a fork of the runner and stays root. It takes one job at a time over a socket pair: a message with the
-job, and the job's three stdio descriptors and a descriptor to its code. It answers with the process id, then
-with how the process ended.
+All are forks of the runner and stay root, out of the guest's reach. The runner itself never forks a program:
+a process that forks pays afterwards for every page it touches, so it had better be one that touches few.
+
+Over a channel a helper says when it has imported its packages. Then each message asks for something and
+brings the other end of a channel: `park` for a parked process, whose id it answers and whose end it reports;
+`grow` for a helper of the next level.
 """
 
 import gc
 import importlib
-import json
+import marshal
 import os
+import posix
 import resource
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from retort_runner import guest
+from retort_runner import parked
 from retort_runner.cgroup import Counters
+from retort_runner.parked import Parked
+from retort_runner.privileges import as_guest
+from retort_runner.reset import seed
+
+_PARK = b"park"
+_GROW = b"grow"
 
 
-_MESSAGE = 1 << 20
+@dataclass(frozen=True)
+class Level:
+    """`modules` to import, for programs with one of the words `mentions` in their text (none: for all)."""
 
-
-def _serve(channel: socket.socket, modules: list[str]) -> NoReturn:
-    started = time.monotonic()
-    # While a light job runs beside the imports it comes first; what is forked from here is ordinary again.
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    for name in modules:
-        importlib.import_module(name)
-    # Everything so far is as good as immortal: jobs neither scan nor copy it when they collect garbage.
-    gc.collect()
-    gc.freeze()
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    channel.send(
-        json.dumps({"seconds": round(time.monotonic() - started, 3), "held": Counters().held()}).encode()
-    )
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE, 4)
-        if not message:
-            os._exit(0)
-        job = json.loads(message)
-        with os.fdopen(descriptors.pop(), "rb") as file:
-            code = file.read()
-        pid = os.fork()
-        if pid == 0:
-            guest.run(job, code, (descriptors[0], descriptors[1], descriptors[2]))
-        for descriptor in descriptors:
-            os.close(descriptor)
-        channel.send(json.dumps({"pid": pid}).encode())
-        _, status, usage = os.wait4(pid, 0)
-        channel.send(json.dumps({"status": status, **used(usage)}).encode())
+    modules: tuple[str, ...] = ()
+    mentions: tuple[bytes, ...] = ()
 
 
 def used(usage: resource.struct_rusage) -> dict[str, Any]:
@@ -61,55 +44,111 @@ def used(usage: resource.struct_rusage) -> dict[str, Any]:
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
 
 
-class Zygote:
-    """The runner's side of the helper."""
+def _serve(channel: socket.socket, levels: list[Level], uid: int, rlimits: dict[str, int]) -> NoReturn:
+    """Be the helper of the first of `levels`."""
+    began = time.monotonic()
+    if levels[0].modules:
+        _import(levels[0].modules, uid)
+    # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
+    gc.collect()
+    gc.freeze()
+    channel.send(marshal.dumps({"seconds": time.monotonic() - began, "held": Counters().held()}))
+    while True:
+        message, descriptors = parked.receive_with(channel)
+        if not message:
+            posix._exit(0)
+        with suppress(ChildProcessError):
+            while posix.waitpid(-1, os.WNOHANG)[0]:  # a helper of the next level that was ended
+                continue
+        theirs = socket.socket(fileno=descriptors[0])
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            if message == _GROW:
+                _serve(theirs, levels[1:], uid, rlimits)
+            parked.wait(theirs, uid, rlimits)
+        theirs.close()
+        channel.send(marshal.dumps(pid))
+        if message == _PARK:
+            _, status, usage = posix.wait4(pid, 0)
+            channel.send(marshal.dumps({"status": status, **used(usage)}))
 
-    def __init__(self, modules: list[str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel = ours
+
+def _import(modules: tuple[str, ...], uid: int) -> None:
+    # A job that comes meanwhile goes first; what is forked from here later is ordinary again.
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    seed(uid)
+    with as_guest(uid):  # what an import writes must be the guest's, to be wiped with the rest
+        for name in modules:
+            importlib.import_module(name)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+
+
+class Zygote:
+    """The runner's hold on a helper."""
+
+    def __init__(self, pid: int, channel: socket.socket, levels: list[Level]) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.levels = levels  # its own and those above
         self.ready = False
-        self.facts: dict[str, Any] = {}
-        self.pid = os.fork()
-        if self.pid == 0:
+        self.parked: Parked | None = None
+
+    @classmethod
+    def first(cls, levels: list[Level], uid: int, rlimits: dict[str, int]) -> "Zygote":
+        """Fork the lowest helper off this process, the runner."""
+        ours, theirs = parked.pair()
+        pid = os.fork()
+        if pid == 0:
             ours.close()
-            os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-            os.dup2(0, 1)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            try:
-                _serve(theirs, modules)
-            except BaseException as error:
-                print(f"zygote: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                os._exit(1)
+            _serve(theirs, levels, uid, rlimits)
         theirs.close()
+        return cls(pid, ours, levels)
 
-    def receive(self) -> dict[str, Any] | None:
+    def receive(self) -> Any:
         """The next message; None when the helper is gone."""
         try:
-            message = self.channel.recv(_MESSAGE)
+            message = self.channel.recv(4096)
         except OSError:
             return None
-        return json.loads(message) if message else None
+        return marshal.loads(message) if message else None
 
-    def spawn(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> int | None:
-        """Fork a job off the helper: its process id, or None if the helper is gone."""
-        file = os.memfd_create("code")
-        try:
-            with os.fdopen(os.dup(file), "wb") as writer:
-                writer.write(code)
-            os.lseek(file, 0, os.SEEK_SET)
-            socket.send_fds(self.channel, [json.dumps(job).encode()], [*stdio, file])
-        except OSError:
-            return None
-        finally:
-            os.close(file)
-        answer = self.receive()
-        return None if answer is None else int(answer["pid"])
+    def _ask(self, what: bytes) -> tuple[int, socket.socket] | None:
+        ours, theirs = parked.pair()
+        with theirs, suppress(OSError):
+            parked.send_with(self.channel, what, [theirs.fileno()])
+            pid = self.receive()
+            if pid is not None:
+                return pid, ours
+        ours.close()
+        return None
+
+    def park(self) -> bool:
+        """Have a process parked; False if the helper is gone."""
+        if self.parked is None and (answer := self._ask(_PARK)):
+            self.parked = Parked(*answer)
+        return self.parked is not None
+
+    def grow(self) -> "Zygote | None":
+        """Begin the helper of the next level. Only while nothing is parked here: the helper waits for that."""
+        answer = self._ask(_GROW)
+        return None if answer is None else Zygote(*answer, self.levels[1:])
+
+    def pids(self) -> set[int]:
+        """The helper and what it has parked."""
+        return {self.pid} | ({self.parked.pid} if self.parked else set())
 
     def end(self) -> None:
-        """Kill the helper and take its place back."""
+        """Kill the helper; what it has parked ends with its channel."""
+        if self.parked is not None:
+            self.parked.end()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
         self.channel.close()

@@ -153,9 +153,7 @@ def test_invalid_field(
     assert (store.count_jobs(), store.rings()) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "kind"), [r[1:] for r in MALFORMED], ids=[r[0] for r in MALFORMED]
-)
+@pytest.mark.parametrize(("body", "status", "kind"), [r[1:] for r in MALFORMED], ids=[r[0] for r in MALFORMED])
 def test_malformed_body(client: httpx.Client, store: Store, body: bytes, status: int, kind: str) -> None:
     answer = client.post("/v1/jobs", content=body, headers=JSON)
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:retort:problem:{kind}")

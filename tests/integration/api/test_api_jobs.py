@@ -172,9 +172,7 @@ def test_the_ring_is_celerys_message(store: Store, redis_url: str) -> None:
     """`api.bell` writes what `send_task` would; a change of Celery's format fails here."""
     celery = Celery("test", broker=celery_broker_url(redis_url), set_as_current=False)
     job_id = uuid4()
-    celery.send_task(
-        ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id), ignore_result=True
-    )
+    celery.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id), ignore_result=True)
     client = redis.Redis.from_url(redis_url)
     client.lpush(SANDBOX_QUEUE, Message(celery).of(job_id))
     taken = []

@@ -28,9 +28,7 @@ def report(store: Store, instance: str, *, why_not: str | None = None) -> None:
 
 
 def test_healthz_needs_nothing(start: Callable[..., Server], connect: Connect) -> None:
-    served = start(
-        database_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/x", redis_url="redis://127.0.0.1:1"
-    )
+    served = start(database_url="postgresql+psycopg://u:hunter2@127.0.0.1:1/x", redis_url="redis://127.0.0.1:1")
     client = connect(served.url)
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")

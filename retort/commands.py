@@ -1,0 +1,70 @@
+"""The command lines and environments of our own processes.
+
+They are started by module name and never imported: this package talks to the service like any client.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+#: The folder that holds our packages: the checkout, or where pip put them.
+HOUSE = Path(__file__).resolve().parent.parent
+
+#: The API needs none of what else is in our environment: no Docker socket, no key of a model gateway.
+_API_MAY_SEE = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+_API_MAY_SEE_PREFIXES = ("RETORT_", "LC_", "PG", "PYTHON", "SSL_CERT_")
+
+
+def python(module: str, *args: str | Path) -> list[str]:
+    """Run one of the installed modules.
+
+    `-P` keeps the current folder off the module path: someone's own `api` or `migrations` may be there.
+    """
+    return [sys.executable, "-P", "-m", module, *map(str, args)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours for a child, without what would turn it from the right database or from our own modules."""
+    kept = dict(os.environ)
+    if "RETORT_DATABASE_URL" not in kept:  # PGPORT and the like are not meant for the embedded server
+        kept = {name: value for name, value in kept.items() if not name.startswith("PG")}
+    if (HOUSE / "pyproject.toml").exists():  # a checkout: its modules come before installed ones
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOUSE), kept.get("PYTHONPATH")]))
+    kept["PYTHONUNBUFFERED"] = "1"
+    kept.pop("RETORT_API_KEY", None)  # for clients
+    return kept | more
+
+
+def for_api(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that the API process gets."""
+    return {
+        name: value
+        for name, value in env.items()
+        if name in _API_MAY_SEE or name.startswith(_API_MAY_SEE_PREFIXES)
+    }
+
+
+def migrate() -> list[str]:
+    """Bring the database to the newest revision."""
+    return python("alembic", "-c", HOUSE / "migrations" / "alembic.ini", "upgrade", "head")
+
+
+def first_key(name: str) -> list[str]:
+    """Print a new API key, once, if there is none yet."""
+    return python("api.keys", "create", name, "--if-none")
+
+
+def api(host: str, port: int) -> list[str]:
+    """Serve HTTP."""
+    return python(
+        "uvicorn", "--factory", "api.main:create_app", "--app-dir", HOUSE,
+        "--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools",
+        "--no-access-log", "--no-server-header",  # the application writes an access log of its own
+        "--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "10",
+    )  # fmt: skip
+
+
+def worker() -> list[str]:
+    """Run jobs."""
+    return python("worker.main")

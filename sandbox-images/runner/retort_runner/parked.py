@@ -1,0 +1,95 @@
+"""Processes forked ahead, which wait for a program with everything else done.
+
+They stay root, out of the guest's reach, until their program comes. What a start costs is mostly the kernel
+copying memory that a fork shares, page by page as it is touched; so this path calls C functions where it can
+and avoids Python ones, each of which would touch pages of its own.
+"""
+
+import marshal
+import os
+import posix
+import socket
+import struct
+from typing import Any, NoReturn
+
+from retort_runner import guest
+
+_MESSAGE = 1 << 16
+_INLINE = b"i"
+_BY_FILE = b"f"
+_DESCRIPTORS = socket.CMSG_LEN(4 * 4)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel that keeps messages whole."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor of an anonymous file that reads from its start."""
+    fd = os.memfd_create(name)
+    with os.fdopen(os.dup(fd), "wb") as writer:
+        writer.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def send_with(channel: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    """Send a message with descriptors."""
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
+    channel.sendmsg([message], [rights])
+
+
+def receive_with(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message and its descriptors; an empty one when the other end is closed."""
+    message, ancillary, _, _ = channel.recvmsg(_MESSAGE, _DESCRIPTORS)
+    if not ancillary:
+        return message, []
+    data = ancillary[0][2]
+    return message, list(struct.unpack(f"{len(data) // 4}i", data))
+
+
+def wait(channel: socket.socket, uid: int, rlimits: dict[str, int]) -> NoReturn:
+    """In the forked process: get ready, wait for a program, run it. Ends when the channel does."""
+    try:
+        guest.prepare(rlimits)
+        message, stdio = receive_with(channel)
+        if not message:
+            posix._exit(0)
+        if message[:1] == _BY_FILE:
+            with os.fdopen(stdio.pop(), "rb") as file:
+                message = file.read()
+        job, code = marshal.loads(message[1:])
+    except BaseException as error:
+        posix.write(2, f"parked: {type(error).__name__}: {error}\n".encode())
+        posix._exit(125)
+    guest.run(uid, job, code, stdio)
+
+
+class Parked:
+    """The runner's hold on a parked process."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self._channel = channel
+
+    def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> None:
+        """Hand over a program and its stdio. Works once; a process that is gone is told of elsewhere."""
+        message = _INLINE + marshal.dumps((job, code))
+        descriptors = list(stdio)
+        by_file = len(message) > _MESSAGE
+        if by_file:
+            descriptors.append(memory_file("program", message))
+            message = _BY_FILE
+        try:
+            send_with(self._channel, message, descriptors)
+        except OSError:
+            return
+        finally:
+            self._channel.close()
+            if by_file:
+                os.close(descriptors[-1])
+
+    def end(self) -> None:
+        """Let the process go unused."""
+        self._channel.close()

@@ -1,0 +1,84 @@
+"""The one door to the broker: the Celery app, the doorbell, and what is published on it."""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+import redis
+from celery import Celery
+
+from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, state_message
+from domain.states import State
+
+log = logging.getLogger(__name__)
+
+#: Seconds for an answer of the broker; it is near.
+TIMEOUT_S = 5
+
+#: Seconds after which Redis hands an unacknowledged message out again. The database decides what is still to
+#: be done, so an early repetition would only be noise.
+VISIBILITY_S = 6 * 3600
+
+
+def celery_app(redis_url: str) -> Celery:
+    """The app: late acknowledgement, one message at a time, JSON, nothing stored."""
+    app = Celery("retort", broker=celery_broker_url(redis_url), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_S,
+            "socket_connect_timeout": TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        task_acks_late=True,
+        task_default_queue=SANDBOX_QUEUE,
+        task_ignore_result=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_disable_rate_limits=True,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+class Bell:
+    """Rings for steps and tells of states. A broker that is away costs time, never a job."""
+
+    def __init__(self, app: Celery, redis_url: str) -> None:
+        self._app = app
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+        )
+
+    def ring(self, job_id: UUID) -> None:
+        """Ask some worker to do a job's next step."""
+        try:
+            self._app.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id))
+        except (OSError, redis.RedisError, self._app.connection_for_write().connection_errors) as e:
+            log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
+
+    def tell(self, job_id: UUID, state: State) -> None:
+        """Publish a job's new state."""
+        try:
+            self._redis.publish(STATES_CHANNEL, state_message(job_id, state))
+        except (OSError, redis.RedisError) as e:
+            log.warning("could not publish a state; clients will poll: %s", e, extra={"job_id": str(job_id)})
+
+    def waiting(self) -> int | None:
+        """Messages that nobody took yet; None while the broker is away."""
+        try:
+            depth: Any = self._redis.llen(SANDBOX_QUEUE)
+            return int(depth)
+        except (OSError, redis.RedisError):
+            return None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._redis.close()

@@ -1,0 +1,138 @@
+"""What a worker process does beside its jobs: sweep, report, and notice that it has gone deaf."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain.states import State
+from worker.broker import Bell
+from worker.leases import Leases
+from worker.pipeline import Pipeline
+from worker.sandbox.engine import Engine, EngineError
+from worker.sandbox.pool import Pool
+from worker.store import Store
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+REPORT_S = 3.0
+
+#: Ring again for a job that nobody took for so long: when the queue is short its message must be lost, when
+#: it is long the message is most likely still in it.
+OVERDUE_S = 5
+OVERDUE_BUSY_S = 60
+SHORT_QUEUE = 50
+
+#: Jobs rung for in one sweep.
+RINGS = 500
+
+#: Seconds with messages waiting, threads idle and nothing taken, after which a worker counts as deaf.
+DEAF_S = 45.0
+
+#: Exit status of a deaf worker; its supervisor starts it again.
+DEAF_EXIT = 75
+
+
+class Every:
+    """A daemon thread that calls something every few seconds until stopped."""
+
+    def __init__(self, seconds: float, name: str, step: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._step = step
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._name = name
+
+    def open(self) -> None:
+        """Begin, with a first call at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; waits for a call under way."""
+        self._stop.set()
+        self._thread.join(10)
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                self._step()
+            except SQLAlchemyError as e:
+                log.warning("%s: the database is away: %s", self._name, str(e).splitlines()[0])
+            if self._stop.wait(self._seconds):
+                return
+
+
+def sweep(store: Store, bell: Bell) -> None:
+    """Ring again for jobs that nobody took or whose worker was lost."""
+    depth = bell.waiting()
+    if depth is None:
+        return  # ringing would not be heard
+    after_s = OVERDUE_S if depth < SHORT_QUEUE else OVERDUE_BUSY_S
+    broken, overdue = store.sweep(after_s=after_s, most=RINGS)
+    for job_id in broken:
+        log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
+        bell.tell(job_id, State.BROKEN)
+    for job_id in overdue:
+        bell.ring(job_id)
+    if overdue:
+        log.info("rang again for overdue jobs", extra={"count": len(overdue)})
+
+
+class Reporter:
+    """Says how this worker is, and ends it when it has gone deaf."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        bell: Bell,
+        pool: Pool,
+        engine: Engine,
+        pipeline: Pipeline,
+        leases: Leases,
+        jobs: int,
+    ) -> None:
+        self._store = store
+        self._bell = bell
+        self._pool = pool
+        self._engine = engine
+        self._pipeline = pipeline
+        self._leases = leases
+        self._jobs = jobs
+        self._heard_at = time.monotonic()
+
+    def step(self) -> None:
+        """Look, report, and give up if deaf."""
+        why_not = self._why_not()
+        self._store.report(
+            self._pool.settings.instance,
+            ready=why_not is None,
+            why_not=why_not,
+            facts={"roles": ["sandbox"], "jobs": self._jobs, "pool": asdict(self._pool.stats)},
+        )
+        self._check_hearing(working=why_not is None)
+
+    def _why_not(self) -> str | None:
+        if self._pipeline.draining:
+            return "it is stopping"
+        try:
+            self._engine.ping()
+        except EngineError as e:
+            return str(e)
+        return self._pool.failure
+
+    def _check_hearing(self, *, working: bool) -> None:
+        # Redis consumers have been seen to stay connected and hear nothing; only a new process helps.
+        now = time.monotonic()
+        idle = len(self._leases) < self._jobs
+        if not working or not idle or not self._bell.waiting():
+            self._heard_at = now
+        self._heard_at = max(self._heard_at, self._pipeline.advanced_at)
+        if now - self._heard_at > DEAF_S:
+            log.critical("messages wait and none arrives; ending, to be started anew")
+            os._exit(DEAF_EXIT)

@@ -1,0 +1,82 @@
+"""The leases this process holds, and the thread that keeps them."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain.bell import LEASE_S
+from worker.store import ClaimedJob, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Lease:
+    """A held lease. `lost` is set, and `on_lost` called, when another worker may have taken the job."""
+
+    job_id: UUID
+    token: UUID
+    lost: bool = False
+    on_lost: Callable[[], None] | None = None
+
+
+class Leases:
+    """All leases of the process, extended together three times within their length."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: dict[UUID, Lease] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+
+    def open(self) -> None:
+        """Begin to extend."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop extending."""
+        self._stop.set()
+        self._thread.join(LEASE_S)
+
+    @contextmanager
+    def hold(self, job: ClaimedJob) -> Iterator[Lease]:
+        """Keep a job's lease while the block runs."""
+        lease = Lease(job.id, job.token)
+        with self._lock:
+            self._held[job.token] = lease
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                del self._held[job.token]
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _keep(self) -> None:
+        while not self._stop.wait(LEASE_S / 3):
+            with self._lock:
+                held = dict(self._held)
+            if not held:
+                continue
+            try:
+                kept = self._store.heartbeat(held)
+            except SQLAlchemyError as e:
+                # Nobody else can claim while the database is away; if somebody did, the token will tell.
+                log.warning("leases could not be extended: %s", e)
+                continue
+            for token in held.keys() - kept:
+                with self._lock:
+                    # A job that ended meanwhile has given its lease up itself.
+                    lease = self._held.get(token)
+                if lease is not None and not lease.lost:
+                    log.warning("lease lost", extra={"job_id": str(lease.job_id)})
+                    lease.lost = True
+                    if lease.on_lost is not None:
+                        lease.on_lost()

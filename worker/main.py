@@ -1,0 +1,154 @@
+"""Entry point of a worker: `python -m worker.main`. Wires the parts and hands over to Celery."""
+
+import fcntl
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import UUID
+
+from celery import Celery, signals
+
+from domain.bell import ADVANCE, SANDBOX_QUEUE
+from domain.limits import load_languages, load_profiles
+from domain.logs import configure
+from worker import housekeeping
+from worker.broker import Bell, celery_app
+from worker.leases import Leases
+from worker.pipeline import Images, Pipeline
+from worker.sandbox import images
+from worker.sandbox.engine import Engine, EngineError
+from worker.sandbox.pool import Pool, PoolSettings
+from worker.settings import WorkerSettings
+from worker.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def only_one(settings: WorkerSettings) -> Iterator[None]:
+    """Hold the instance's lock: two processes of one name would remove each other's containers."""
+    path = settings.state_dir / f"retort-worker-{settings.instance}.lock"
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"a worker named {settings.instance!r} runs here already; "
+                "one process serves a host, or set RETORT_INSTANCE to another name",
+            ) from None
+        yield
+
+
+def _images(engine: Engine) -> Images:
+    """Tags as this version of the code wants them, and the content ids of those that are there."""
+    tags = {language.image: images.expected_tag(language.image) for language in load_languages().values()}
+    digests = {}
+    for tag in tags.values():
+        try:
+            digests[tag] = engine.image_digest(tag)
+        except EngineError as e:
+            log.error("image %s: %s; build it with: %s", tag, e, images.BUILD_COMMAND)
+    return Images(tags, digests)
+
+
+def run(settings: WorkerSettings) -> int:
+    """Work until told to stop; the exit status."""
+    with ExitStack() as closing:
+        closing.enter_context(only_one(settings))
+        app = celery_app(settings.redis_url)
+        store = Store(settings.database_url, threads=settings.jobs)
+        closing.callback(store.close)
+        bell = Bell(app, settings.redis_url)
+        closing.callback(bell.close)
+        engine = Engine()
+        pool = Pool(
+            engine,
+            PoolSettings(
+                instance=settings.instance,
+                runtime=settings.runtime,
+                least=settings.warm_least,
+                most=settings.warm_most,
+                cells=settings.jobs + settings.warm_most + 2,
+            ),
+        )
+        closing.callback(pool.close)
+        pool.open()
+        leases = Leases(store)
+        profiles = load_profiles(settings.profiles)
+        languages = load_languages()
+        found = _images(engine)
+        for language in languages.values():
+            # The default profile's cells are kept from the start, the others' from their first job.
+            pool.shelf(
+                found.tags[language.image],
+                profiles[language.profiles[0]],
+                images.mentions(language.image),
+            )
+        pipeline = Pipeline(
+            store=store,
+            leases=leases,
+            pool=pool,
+            bell=bell,
+            images=found,
+            profiles=profiles,
+            languages=languages,
+        )
+        reporter = housekeeping.Reporter(
+            store=store,
+            bell=bell,
+            pool=pool,
+            engine=engine,
+            pipeline=pipeline,
+            leases=leases,
+            jobs=settings.jobs,
+        )
+        store.warm_up(settings.jobs)
+        leases.open()
+        closing.callback(leases.close)
+        for every in (
+            housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
+            housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
+        ):
+            every.open()
+            closing.callback(every.close)
+        closing.callback(store.forget, settings.instance)
+        return serve(app, pipeline, settings)
+
+
+def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
+    """Take messages until SIGTERM; running jobs end first."""
+
+    def advance(job_id: str) -> None:
+        pipeline.advance(UUID(job_id))
+
+    app.task(advance, name=ADVANCE)
+
+    def drain(**_: object) -> None:
+        pipeline.draining = True
+
+    signals.worker_shutting_down.connect(drain, weak=False)
+    worker = app.Worker(
+        pool="threads",
+        concurrency=settings.jobs,
+        queues=[SANDBOX_QUEUE],
+        hostname=f"retort@{settings.instance}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel=settings.log_level,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def main() -> None:
+    """Read the settings and run."""
+    settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
+    configure(settings.log_level)
+    sys.exit(run(settings))
+
+
+if __name__ == "__main__":
+    main()

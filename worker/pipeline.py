@@ -1,0 +1,162 @@
+"""The story of one step of a job: claim it, run it in a cell, record what happened, tell."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from domain.bell import MAX_CLAIMS
+from domain.limits import Language, Profile
+from domain.states import State, Verdict
+from worker.broker import Bell
+from worker.leases import Lease, Leases
+from worker.sandbox.cell import CellLost, Ending, Program
+from worker.sandbox.pool import Lent, Pool, PoolUnavailable
+from worker.sandbox.verdict import decide
+from worker.store import ClaimedJob, Store
+
+log = logging.getLogger(__name__)
+
+#: Sandbox failures of one job that end it: a program that takes its sandbox down does it again.
+CRASHES = 2
+
+
+class Images:
+    """Which image runs a language, and its content id. Filled by the entry point."""
+
+    def __init__(self, tags: Mapping[str, str], digests: Mapping[str, str]) -> None:
+        self.tags = tags
+        self.digests = digests
+
+
+class Pipeline:
+    """Does steps. Called from many threads at once."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        leases: Leases,
+        pool: Pool,
+        bell: Bell,
+        images: Images,
+        profiles: Mapping[str, Profile],
+        languages: Mapping[str, Language],
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._pool = pool
+        self._bell = bell
+        self._images = images
+        self._profiles = profiles
+        self._languages = languages
+        self._worker = pool.settings.instance
+        self.draining = False
+        self.advanced_at = time.monotonic()
+
+    def advance(self, job_id: UUID) -> None:
+        """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
+        self.advanced_at = time.monotonic()
+        if self.draining or self._pool.failure is not None:
+            return
+        job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING)
+        if job is None:
+            return
+        with self._leases.hold(job) as lease:
+            self._bell.tell(job.id, State.RUNNING)
+            try:
+                lent = self._pool.take(
+                    self._images.tags[self._languages[job.language].image],
+                    self._profiles[job.profile],
+                    code=(job.code or "").encode(),
+                    caller=str(job.caller_id) if job.reuse == "caller" else None,
+                )
+            except PoolUnavailable as e:
+                log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+                self._store.release(job)
+                self._bell.tell(job.id, State.QUEUED)
+                return
+            self._run(job, lease, lent)
+
+    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent) -> None:
+        clean = False
+        reset = lent.cell.caller is not None
+        try:
+            lease.on_lost = lent.cell.kill
+            if lease.lost:
+                return
+            try:
+                ending = lent.cell.run(self._program(job), reset=reset)
+            except CellLost as e:
+                self._crashed(job, lent, str(e))
+                return
+            if ending.killed:
+                return  # the lease was lost: whoever has it now records the result
+            self._finish(job, lent, ending)
+            clean = reset and ending.status is not None and self._clean(lent)
+        finally:
+            self._pool.give_back(lent, clean=clean)
+
+    def _program(self, job: ClaimedJob) -> Program:
+        return Program(
+            code=(job.code or "").encode(),
+            file=self._languages[job.language].file,
+            limits=job.limits,
+            args=job.args,
+            env=job.env,
+            stdin=job.stdin,
+        )
+
+    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending) -> None:
+        decision = decide(ending)
+        attempt = {
+            **self._attempt(lent),
+            "verdict": decision.verdict.value,
+            "exit_code": decision.exit_code,
+            "signal": decision.signal,
+            "stdout": ending.stdout,
+            "stderr": ending.stderr,
+            "stdout_bytes": ending.stdout_bytes,
+            "stderr_bytes": ending.stderr_bytes,
+            "wall_s": ending.wall_s,
+            "cpu_s": ending.cpu_s,
+            "peak_memory_bytes": ending.peak_bytes,
+            "oom_kills": ending.oom_kills,
+        }
+        if self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
+            self._bell.tell(job.id, State.FINISHED)
+
+    def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
+        log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
+        attempt = {**self._attempt(lent), "stdout_bytes": 0, "stderr_bytes": 0}
+        if job.claims < min(CRASHES, MAX_CLAIMS):
+            attempt["failure"] = f"sandbox_crash: {why}"[:2000]
+            if self._store.retry(job, attempt=attempt):
+                self._bell.tell(job.id, State.QUEUED)
+                self._bell.ring(job.id)
+            return
+        attempt["verdict"] = Verdict.SANDBOX_CRASH.value
+        reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]
+        if self._store.finish(job, verdict=Verdict.SANDBOX_CRASH.value, reason=reason, attempt=attempt):
+            self._bell.tell(job.id, State.FINISHED)
+
+    def _attempt(self, lent: Lent) -> dict[str, Any]:
+        spec = lent.cell.spec
+        return {
+            "stdout": b"",
+            "stderr": b"",
+            "sandbox_start": lent.start,
+            "sandbox_start_s": lent.waited_s,
+            "sandbox_reused": lent.reused,
+            "image": spec.image,
+            "image_digest": self._images.digests.get(spec.image),
+            "runtime": spec.runtime,
+            "worker": self._worker,
+        }
+
+    def _clean(self, lent: Lent) -> bool:
+        left = lent.cell.wait_clean()
+        if left is not None:
+            log.info("a used cell was not clean: %s", left, extra={"container": lent.cell.id})
+        return left is None

@@ -1,0 +1,186 @@
+"""The one door to the container engine.
+
+A thin, typed layer over the Docker SDK: each method is one call of the engine's API. Clients are per thread,
+because their HTTP sessions are not made for sharing; they keep their connections open.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+from docker.utils import kwargs_from_env
+
+#: Seconds after which a call that the engine does not answer counts as failed.
+CALL_TIMEOUT_S = 30
+
+
+class EngineError(Exception):
+    """The engine refused or failed a call."""
+
+
+class EngineDown(EngineError):
+    """The engine cannot be reached, or does not answer."""
+
+
+class NoSuchContainer(EngineError):
+    """The container is gone."""
+
+
+class NoSuchImage(EngineError):
+    """The engine lacks the image."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.ImageNotFound as e:
+        raise NoSuchImage(str(e.explanation or e)) from e
+    except docker.errors.NotFound as e:
+        text = str(e.explanation or e)
+        raise (NoSuchImage if "image" in text.lower() else NoSuchContainer)(text) from e
+    except docker.errors.APIError as e:
+        raise EngineError(str(e.explanation or e)) from e
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as e:
+        raise EngineDown(f"the container engine does not answer: {e}") from e
+
+
+class Attachment:
+    """A raw stream to a container's stdin and stdout, to be closed by whoever asked for it."""
+
+    def __init__(self, raw: Any) -> None:
+        # Closing the HTTP response would close the socket, so both are kept together.
+        self._raw = raw
+        self.socket: socket.socket = raw._sock if hasattr(raw, "_sock") else raw
+
+    def close(self) -> None:
+        """Hang up."""
+        response = getattr(self._raw, "_response", None)
+        for end in (self.socket, response):
+            if end is not None:
+                try:
+                    end.close()
+                except OSError:
+                    continue
+
+
+class Engine:
+    """Calls to the engine that the environment names (DOCKER_HOST, or the local socket)."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._version: str | None = None
+
+    @property
+    def _client(self) -> docker.APIClient:
+        client: docker.APIClient | None = getattr(self._local, "client", None)
+        if client is None:
+            with _translated():
+                options = kwargs_from_env()
+                # The API version is asked for once, not once per thread.
+                client = docker.APIClient(version=self._version or "auto", timeout=CALL_TIMEOUT_S, **options)
+                self._version = client.api_version
+            self._local.client = client
+        return client
+
+    def ping(self) -> None:
+        """Return if the engine answers.
+
+        Raises:
+            EngineDown: it does not.
+        """
+        with _translated():
+            self._client.ping()
+
+    def version(self) -> dict[str, Any]:
+        """The engine's and its parts' versions."""
+        with _translated():
+            return dict(self._client.version())
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself: runtimes, cgroup version, limits it supports."""
+        with _translated():
+            return dict(self._client.info())
+
+    def create(self, config: dict[str, Any]) -> str:
+        """Create a container from the body of a create call; its id."""
+        with _translated():
+            made = self._client.create_container_from_config(config, None, None)  # type: ignore[no-untyped-call]
+            return str(made["Id"])
+
+    def attach(self, container: str) -> Attachment:
+        """Open the stream to a container. Before it is started, so that nothing it writes is missed."""
+        with _translated():
+            params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            return Attachment(self._client.attach_socket(container, params=params))
+
+    def start(self, container: str) -> None:
+        """Start a created container."""
+        with _translated():
+            self._client.start(container)
+
+    def kill(self, container: str) -> None:
+        """Kill a container at once. One that is gone or not running is as good as killed."""
+        try:
+            with _translated():
+                self._client.kill(container)
+        except NoSuchContainer:
+            return
+        except EngineError as e:
+            if "is not running" not in str(e):
+                raise
+
+    def remove(self, container: str) -> None:
+        """Kill and remove a container, with its anonymous volumes. May be called twice."""
+        try:
+            with _translated():
+                self._client.remove_container(container, force=True, v=True)
+        except NoSuchContainer:
+            return
+        except EngineError as e:
+            if "already in progress" not in str(e):
+                raise
+
+    def update(self, container: str, resources: dict[str, int]) -> None:
+        """Change `spec.resources` of a running container."""
+        with _translated():
+            self._client.update_container(
+                container,
+                mem_limit=resources["Memory"],
+                memswap_limit=resources["MemorySwap"],
+                cpu_period=resources["CpuPeriod"],
+                cpu_quota=resources["CpuQuota"],
+            )
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        with _translated():
+            return dict(self._client.inspect_container(container))
+
+    def wait(self, container: str, timeout_s: int) -> int:
+        """Wait for a container's end; its exit code.
+
+        Raises:
+            EngineDown: it did not end in time.
+        """
+        with _translated():
+            return int(self._client.wait(container, timeout=timeout_s)["StatusCode"])
+
+    def image_digest(self, image: str) -> str:
+        """The content id of an image.
+
+        Raises:
+            NoSuchImage: the engine lacks it.
+        """
+        with _translated():
+            return str(self._client.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
+
+    def labelled(self, label: str, value: str) -> list[dict[str, Any]]:
+        """All containers with a label, running or not: their ids and labels."""
+        with _translated():
+            return list(self._client.containers(all=True, filters={"label": f"{label}={value}"}))

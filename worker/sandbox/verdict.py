@@ -1,0 +1,49 @@
+"""From the facts of an ending to a verdict. Pure; the order of the questions is the definition.
+
+docs/verdicts.md tells users the same.
+"""
+
+import os
+from dataclasses import dataclass
+
+from domain.states import Verdict
+from worker.sandbox.cell import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict, and how the main process ended where it ended by itself."""
+
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+def decide(ending: Ending) -> Decision:
+    """The verdict on a program.
+
+    - Our clock passed the limit and we killed the container: `timeout`, whatever else is true.
+    - It wrote more than it may: `output_limit`.
+    - The kernel killed one of its processes for memory (its counter moved, or the engine says that the
+      container died of it) and the program did not end well: `out_of_memory`. A program that survives the loss
+      of a child and exits with 0 is `ok`.
+    - A signal ended it: `signalled`; this is told by the wait status, never guessed from an exit code of 137.
+    - Else its exit code decides between `ok` and `error`.
+    """
+    if ending.timed_out:
+        return Decision(Verdict.TIMEOUT)
+    exit_code = signal = None
+    if ending.status is not None:
+        if os.WIFSIGNALED(ending.status):
+            signal = os.WTERMSIG(ending.status)
+        else:
+            exit_code = os.waitstatus_to_exitcode(ending.status)
+    if ending.output_limit:
+        return Decision(Verdict.OUTPUT_LIMIT, exit_code, signal)
+    if (ending.oom_kills or ending.container_oom) and exit_code != 0:
+        return Decision(Verdict.OUT_OF_MEMORY, exit_code, signal)
+    if signal is not None:
+        return Decision(Verdict.SIGNALLED, None, signal)
+    if exit_code is None:
+        raise ValueError("an ending without a status needs another reason")
+    return Decision(Verdict.OK if exit_code == 0 else Verdict.ERROR, exit_code)

@@ -1,0 +1,42 @@
+"""Settings of a worker, read once at its entry point from RETORT_… variables."""
+
+import os
+import socket
+from pathlib import Path
+from tempfile import gettempdir
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_jobs() -> int:
+    return max(4, 2 * (os.cpu_count() or 1))
+
+
+class WorkerSettings(BaseSettings):
+    """What a worker can be told. Every field is an environment variable with the prefix RETORT_."""
+
+    model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore")
+
+    database_url: str = Field(description="PostgreSQL, as postgresql+psycopg://…")
+    redis_url: str = Field(description="Redis or Valkey, as redis://… or unix://…")
+    instance: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        description="Name of this worker; labels its containers. One process at a time may have it.",
+    )
+    runtime: str = Field(default="runc", description="Container runtime; never falls back to another.")
+    jobs: int = Field(
+        default_factory=_default_jobs,
+        ge=1,
+        le=256,
+        description="Jobs that run at the same time here. Default: two per processor, at least four.",
+    )
+    warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
+    warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
+    profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
+    state_dir: Path = Field(
+        default_factory=lambda: Path(gettempdir()),
+        description="Folder of the lock that keeps an instance single.",
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
