@@ -70,6 +70,8 @@ class Every:
                 self._step()
             except SQLAlchemyError as e:
                 log.warning("%s: the database is away: %s", self._name, str(e).splitlines()[0])
+            except Exception:  # a worker whose sweeper ended unnoticed would lose jobs
+                log.exception("%s failed; it goes on", self._name)
             if self._stop.wait(self._seconds):
                 return
 
