@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 LIMITS = load_profiles()["standard"].defaults
 
 
-def eventually(true: Callable[[], bool], what: str, within_s: float = 60) -> None:
+def eventually(true: Callable[[], bool], what: str, within_s: float = 40) -> None:
     """Look until something is so. The bound only ends a test that has failed already."""
     until = time.monotonic() + within_s
     while not true():
@@ -237,8 +237,26 @@ class Worker:
         self.process.kill()
         self.process.wait(timeout=30)
 
+    def end(self, engine: docker.DockerClient) -> None:
+        """Leave nothing of it, whatever became of the test."""
+        if self.process.poll() is None:
+            self.kill()
+        for container in containers(engine, self.instance):
+            engine.api.remove_container(container, force=True)
+
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:
     """Every container of an instance, running or not."""
     found = engine.api.containers(all=True, filters={"label": f"retort.instance={instance}"})
     return [container["Id"] for container in found]
+
+
+def ready(jobs_table: Jobs, worker: Worker) -> None:
+    """Wait until a worker says that it can work and has a cell."""
+
+    def look() -> bool:
+        assert worker.process.poll() is None, worker.log.read_text()
+        row = jobs_table.worker(worker.instance)
+        return row is not None and row.ready and row.facts["pool"]["idle"] > 0
+
+    eventually(look, "the worker is ready")
