@@ -79,7 +79,7 @@ class Jobs:
         """A queued job; nobody is told of it."""
         row = self.row(code, **values)
         with self.engine.connect() as connection:
-            connection.execute(statements.INSERT_JOB, row)
+            connection.execute(insert(jobs).values(row))
         added: UUID = row["id"]
         return added
 

@@ -116,9 +116,8 @@ def test_the_next_worker_removes_what_a_killed_one_left(
     start().kill()
     stale = set(containers(engine, instance))
     # Others' containers are none of its business.
-    others = engine.api.create_container_from_config(
-        {"Image": image_of(engine), "Labels": {"retort.instance": f"{instance}-other"}}, None, None
-    )["Id"]
+    other = {"retort.instance": f"{instance}-other"}
+    others = engine.api.create_container(image_of(engine), ["true"], labels=other)["Id"]
     try:
         start()
         assert not stale & set(containers(engine, instance))
