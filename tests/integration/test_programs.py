@@ -164,9 +164,7 @@ CASES = [
     ),
     Case(
         "in a child that is not missed",
-        "import os\npid = os.fork()\n"
-        "if pid == 0: x = b'x' * (600 << 20)\n"
-        "os.waitpid(pid, 0)\nprint('went on')",
+        "import os\npid = os.fork()\nif pid == 0: x = b'x' * (600 << 20)\nos.waitpid(pid, 0)\nprint('went on')",
         Verdict.OK,
         b"went on\n",
     ),
@@ -223,8 +221,7 @@ CASES = [
     ),
     Case(
         "threads are joined",
-        "import threading, time\n"
-        "threading.Thread(target=lambda: (time.sleep(0.1), print('joined'))).start()",
+        "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.1), print('joined'))).start()",
         Verdict.OK,
         b"joined\n",
     ),
@@ -249,7 +246,7 @@ CASES = [
         "traceback shows the user's lines alone",
         "def f():\n    raise ValueError('x')\nf()",
         Verdict.ERROR,
-        stderr_has=b'Traceback (most recent call last):\n  File "/work/main.py", line 3, in <module>\n    f()\n',
+        stderr_has=b'Traceback (most recent call last):\n  File "/work/main.py", line 3, in <module>\n',
     ),
     Case(
         "stdout by its device name",
@@ -284,7 +281,10 @@ def test_flood_is_counted_and_bounded(engine: docker.DockerClient, image: str) -
 
 
 def test_usage(engine: docker.DockerClient, image: str) -> None:
-    code = "import time\nx = bytearray(100 << 20)\nt = time.process_time()\nwhile time.process_time() < t + 0.3: pass"
+    code = (
+        "import time\nx = bytearray(100 << 20)\n"
+        "t = time.process_time()\nwhile time.process_time() < t + 0.3: pass"
+    )
     decision, ending = run_once(code)
     assert decision.verdict is Verdict.OK
     assert ending.peak_bytes is not None

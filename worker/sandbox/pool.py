@@ -196,7 +196,7 @@ class Pool:
         wants = any(word in code for word in shelf.mentions)
         with self._changed:
             self._taken_at = began
-            lent = self._pick(shelf, wants, caller)
+            lent = self._pick(shelf, wants, caller) if self.refusal is None else None
             if lent is None:
                 lent = self._wait(shelf, wants, caller, began, timeout_s)
             self._taken_at = time.monotonic()
