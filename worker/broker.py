@@ -23,8 +23,8 @@ def celery_app(redis_url: str) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            # Without this the transport notes each message in Redis until it is acknowledged, four commands a job,
-            # to hand it out again an hour after its worker died. Our sweeper rings after seconds.
+            # Else the transport notes each message in Redis until it is acknowledged, four commands a job, to
+            # hand it out again an hour after its worker died. Our sweeper rings after seconds.
             "ack_emulation": False,
             "socket_connect_timeout": TIMEOUT_S,
             "socket_keepalive": True,
