@@ -100,7 +100,7 @@ class Store:
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
-        values = {"b_verdict": verdict, "b_reason": reason}
+        values = {"b_verdict": verdict, "b_reason": _storable(reason)}
         return self._end(statements.FINISH, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
@@ -109,7 +109,7 @@ class Store:
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self._end(statements.BREAK, job, attempt, {"b_reason": reason})
+        return self._end(statements.BREAK, job, attempt, {"b_reason": _storable(reason)})
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""
@@ -119,7 +119,7 @@ class Store:
     def _end(
         self, statement: Executable, job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]
     ) -> bool:
-        record = {f"a_{name}": attempt.get(name) for name in statements.ATTEMPT_FIELDS}
+        record = {f"a_{name}": _storable(attempt.get(name)) for name in statements.ATTEMPT_FIELDS}
         parameters = {"b_id": job.id, "b_token": job.token, **values, **record}
         # A result is worth waiting for: the database may be restarting. Repeating is safe; if the first try
         # did commit, the token is gone and the second changes nothing.
@@ -151,7 +151,7 @@ class Store:
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:
         """Say how this worker is."""
-        values = {"instance": instance, "ready": ready, "why_not": why_not, "facts": facts}
+        values = {"instance": instance, "ready": ready, "why_not": _storable(why_not), "facts": facts}
         with self._reserved.connect() as connection:
             connection.execute(statements.REPORT_WORKER, values)
 
@@ -159,6 +159,13 @@ class Store:
         """Say that this worker leaves."""
         with self._reserved.connect() as connection:
             connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
+
+
+def _storable(value: Any) -> Any:
+    """Text as the database can hold it: what a broken sandbox said of itself may be anything."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _first(engine: Engine, statement: Executable, parameters: dict[str, Any]) -> Row[Any] | None:
