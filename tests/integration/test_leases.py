@@ -67,9 +67,12 @@ def test_a_step_that_fails_lets_go(store: Store, leases: Leases, jobs_table: Job
 def test_a_lost_lease_is_told_once(store: Store, leases: Leases, jobs_table: Jobs) -> None:
     lost, kept = claimed(store, jobs_table.add()), claimed(store, jobs_table.add())
     told: list[UUID] = []
-    with leases.hold(lost) as losing, leases.hold(kept) as keeping:
-        losing.on_lost = lambda: told.append(lost.id)
-        keeping.on_lost = lambda: told.append(kept.id)
+    with (
+        leases.hold(lost) as losing,
+        leases.hold(kept) as keeping,
+        losing.guarding(lambda: told.append(lost.id)),
+        keeping.guarding(lambda: told.append(kept.id)),
+    ):
         leases.extend()
         assert told == []
         jobs_table.expire(lost.id)
@@ -89,15 +92,31 @@ def test_a_loss_before_there_is_anything_to_stop_is_remembered(
         jobs_table.expire()
         claimed(store, job.id)
         leases.extend()
-        assert lease.lost
+        eventually(lambda: lease.lost, "the loss is noted")
+        told: list[UUID] = []
+        with lease.guarding(lambda: told.append(job.id)):
+            assert told == [job.id]
+
+
+def test_a_loss_after_the_program_ended_stops_nothing(store: Store, leases: Leases, jobs_table: Jobs) -> None:
+    """Its cell may run another job of the same caller by then."""
+    job = claimed(store, jobs_table.add())
+    told: list[UUID] = []
+    with leases.hold(job) as lease:
+        with lease.guarding(lambda: told.append(job.id)):
+            pass
+        assert store.finish(job, verdict="ok", reason=None, attempt=attempt())
+        leases.extend()  # sees a lease that does not hold
+        eventually(lambda: lease.lost, "the loss is noted")
+    assert told == []
 
 
 def test_a_job_that_ended_has_lost_nothing(store: Store, leases: Leases, jobs_table: Jobs) -> None:
     """The heartbeat may be under way while the job ends."""
     job = claimed(store, jobs_table.add())
     told: list[UUID] = []
-    with leases.hold(job) as lease:
-        lease.on_lost = lambda: told.append(job.id)
+    with leases.hold(job) as lease, lease.guarding(lambda: told.append(job.id)):
+        pass
     assert store.finish(job, verdict="ok", reason=None, attempt=attempt())
     leases.extend()
     assert not lease.lost
@@ -115,8 +134,7 @@ def test_one_lost_job_that_cannot_be_stopped_costs_the_others_nothing(
         hanging.set()
         release.wait(60)
 
-    with leases.hold(lost) as losing, leases.hold(kept):
-        losing.on_lost = hang
+    with leases.hold(lost) as losing, leases.hold(kept), losing.guarding(hang):
         jobs_table.expire(lost.id)
         claimed(store, lost.id)
         leases.extend()

@@ -1,6 +1,7 @@
 """The wire between host and runner: both ends agree, and the host survives whatever it is sent."""
 
 import json
+import os
 import struct
 from contextlib import suppress
 from itertools import pairwise
@@ -133,15 +134,62 @@ def test_both_ends_know_the_same_kinds() -> None:
 HEADERS = st.fixed_dictionaries({"file": st.text(), "args": st.lists(st.text())})
 
 
-@given(HEADERS, st.binary(max_size=500), st.binary(max_size=500))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+
+
+@given(
+    code=st.binary(max_size=500),
+    stdin=st.binary(max_size=500),
+    file=TEXT,
+    args=st.lists(TEXT, max_size=4),
+    env=st.dictionaries(TEXT, TEXT, max_size=4),
+    output_bytes=st.integers(0, 1 << 40),
+    reset=st.booleans(),
+)
 def test_the_runner_reads_a_job_as_the_host_wrote_it(
-    header: dict[str, object], code: bytes, stdin: bytes
+    code: bytes, stdin: bytes, file: str, args: list[str], env: dict[str, str], output_bytes: int, reset: bool
 ) -> None:
-    sent = job_frame(header, code, stdin)
+    header = {"file": file, "args": args, "env": env, "output_bytes": output_bytes, "reset": reset}
+    sent = job_frame(
+        code=code, stdin=stdin, file=file, args=args, env=env, output_bytes=output_bytes, reset=reset
+    )
     length, kind = wire.HEADER.unpack_from(sent)
     assert kind == wire.JOB
     assert length == len(sent) - wire.HEADER.size <= wire.LONGEST
-    assert wire.parse_job(sent[wire.HEADER.size :]) == ({**header, "code_bytes": len(code)}, code, stdin)
+    assert wire.parse_job(sent[wire.HEADER.size :]) == (header, code, stdin)
+
+
+FACTS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.none()
+    | st.booleans()
+    | st.integers(0, 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+)
+
+
+@given(FACTS)
+def test_the_host_reads_facts_as_the_runner_wrote_them(facts: dict[str, object]) -> None:
+    read, write = os.pipe()
+    saved = os.dup(1)
+    try:
+        os.dup2(write, 1)
+        wire.send_facts(wire.EXIT, **facts)
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(write)
+    with os.fdopen(read, "rb") as end:
+        sent = end.read()
+    assert wire.HEADER.unpack_from(sent) == (len(sent) - wire.HEADER.size, wire.EXIT)
+    found = parse_object(sent[wire.HEADER.size :])
+    for name, value in facts.items():
+        if isinstance(value, str):  # what would need an escape is replaced
+            assert len(found[name]) == len(value)
+        else:
+            assert found[name] == value
+    assert found.keys() == facts.keys()
 
 
 @given(st.dictionaries(st.text(), JSON))
