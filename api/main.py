@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from api import logs, openapi
+from api import openapi
 from api.auth import Guard, Keys
 from api.bell import Bell, producer
 from api.body import BodyLimit
@@ -27,6 +27,7 @@ from api.routes import health, jobs, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.waiting import Waiting
+from domain import logs
 from domain.limits import load_languages, load_profiles
 
 #: Seconds for which anything of ours waits for Redis.

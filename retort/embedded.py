@@ -122,12 +122,17 @@ class Server(ABC):
                 raise EmbeddedError(f"{self.title} {what}. It logged:\n{processes.last_lines(self.log)}")
             time.sleep(0.01)
 
-    def stop(self) -> None:
-        """End it, whether this object started it or a crash left it behind; data is on disk afterwards."""
+    def stop(self) -> int | None:
+        """End it, whether this object started it or a crash left it behind; data is on disk afterwards.
+
+        The exit code of the server that this object started.
+        """
+        code = None
         if self.process is not None:
-            processes.end(self.process, self.steps)
+            code = processes.end(self.process, self.steps)
             self.process = None
         self._end_leftovers()
+        return code
 
     def alive(self) -> bool:
         """Whether the server that this object started still runs."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from retort import processes
@@ -17,6 +18,7 @@ from retort.state import StateFolder
 
 START_WITHIN_S = 60.0
 PACKAGES = ("docker.io", "iptables")
+SYSTEMD = Path("/run/systemd/system")
 _PID_FILE = "dockerd.pid"
 _LOG = "dockerd.log"
 
@@ -86,6 +88,29 @@ def stop(state: StateFolder) -> bool:
     return True
 
 
+def remove_sandboxes(instance: str) -> int:
+    """Remove what a worker that was killed left running; how many. A worker that ends by itself leaves none."""
+    import docker
+    from docker.errors import DockerException
+
+    removed = 0
+    try:
+        client = docker.from_env(timeout=30)
+    except DockerException:  # no engine, no sandboxes
+        return 0
+    try:
+        found = client.api.containers(all=True, quiet=True, filters={"label": f"retort.instance={instance}"})
+        for container in found:
+            with suppress(DockerException):
+                client.api.remove_container(container["Id"], force=True, v=True)
+                removed += 1
+    except (DockerException, OSError):
+        return removed
+    finally:
+        client.close()
+    return removed
+
+
 def _ours(state: StateFolder) -> tuple[int, int] | None:
     """Pid and beginning of the engine that we started, while it lives."""
     try:
@@ -103,7 +128,7 @@ def _remember(state: StateFolder, pid: int) -> None:
 def _start(state: StateFolder, sudo: list[str], say: Callable[[str], None]) -> None:
     state.create()
     log = state.root / _LOG
-    if Path("/run/systemd/system").is_dir():  # systemd is really what runs this machine
+    if SYSTEMD.is_dir():  # systemd is really what runs this machine
         say("starting Docker by systemd")
         subprocess.run([*sudo, "systemctl", "start", "docker"], check=False)
         child = None

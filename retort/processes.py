@@ -94,11 +94,13 @@ class Program:
         """Start it; whether it is ready is for others to ask."""
         self.process = spawn(self._command, log=self.log, env=self._env)
 
-    def stop(self) -> None:
-        """End it, politely first."""
-        if self.process is not None:
-            end(self.process, self._steps)
-            self.process = None
+    def stop(self) -> int | None:
+        """End it, politely first; its exit code, None if it did not run."""
+        if self.process is None:
+            return None
+        code = end(self.process, self._steps)  # `hurry` may come meanwhile
+        self.process = None
+        return code
 
     def hurry(self) -> None:
         """End it now. Safe in a signal handler while `stop` waits."""

@@ -51,10 +51,12 @@ class StateFolder:
 
     @property
     def instance(self) -> str:
-        """A name for the worker of this folder that no other folder on any machine has.
+        """The worker's name: `RETORT_INSTANCE`, or one that no other folder on any machine has.
 
         Workers of one name take each other's sandboxes for the remains of a crash.
         """
+        if chosen := os.environ.get("RETORT_INSTANCE"):
+            return chosen
         host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:40] or "host"
         return f"{host}-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]}"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from retort import commands, processes, readiness
+from retort import commands, engine, processes, readiness
 from retort.embedded import EmbeddedError, Postgres, Valkey, socket_folder
 from retort.logs import Follower
 from retort.processes import Program
@@ -126,7 +126,7 @@ class Supervisor:
             RETORT_DATABASE_URL=database_url,
             RETORT_REDIS_URL=redis_url,
             RETORT_STATE_DIR=str(self._state.root),
-            RETORT_INSTANCE=os.environ.get("RETORT_INSTANCE") or self._state.instance,
+            RETORT_INSTANCE=self._state.instance,
             RETORT_HOST=self._options.host,
             RETORT_PORT=str(self._port),
         )
@@ -294,7 +294,9 @@ class Supervisor:
             if managed.name == "worker" and managed.exit_code() is None:
                 self._say("retort", f"stopping; up to {self._options.grace_s:g} s for running jobs to end "
                                     "(again to end them now)")  # fmt: skip
-            managed.runs.stop()
+            code = managed.runs.stop()
+            if managed.name == "worker" and code is not None and code < 0:
+                engine.remove_sandboxes(self._state.instance)  # killed: it could not do so itself
             self._show_logs()
         if self._hello is not None:
             self._hello.kill()

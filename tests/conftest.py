@@ -16,6 +16,7 @@ from sqlalchemy import create_engine
 
 from domain.tables import metadata
 from retort.embedded import Postgres, Valkey
+from worker.sandbox import images
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,3 +94,9 @@ def engine() -> Iterator[docker.DockerClient]:
         )
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> str:
+    """The Python image as the tree wants it; built if it is not there."""
+    return images.build("python").tag

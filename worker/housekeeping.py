@@ -13,14 +13,21 @@ from domain.states import State
 from worker.broker import Bell
 from worker.leases import Leases
 from worker.pipeline import Pipeline
+from worker.sandbox import posture
+from worker.sandbox.cell import CellLost
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool
+from worker.sandbox.spec import LABEL_INSTANCE
 from worker.store import Store
 
 log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
 REPORT_S = 3.0
+
+#: Seconds between tries to examine the sandboxes, and between examinations.
+GUARD_S = 2.0
+POSTURE_S = 3600.0
 
 #: Ring again for a job that nobody took for so long: when the queue is short its message must be lost, when
 #: it is long the message is most likely still in it.
@@ -83,6 +90,37 @@ def sweep(store: Store, bell: Bell) -> None:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 
 
+class Guard:
+    """Lets the pool serve while its sandboxes are what they must be, looked at now and every hour."""
+
+    def __init__(self, *, engine: Engine, pool: Pool, image: str) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._image = image
+        self._next = 0.0
+
+    def step(self) -> None:
+        """Look, if it is time; an engine that is away is asked again at the next step."""
+        if time.monotonic() < self._next:
+            return
+        settings = self._pool.settings
+        instance = f"{settings.instance}.posture"
+        try:
+            for container in self._engine.labelled(LABEL_INSTANCE, instance):
+                self._engine.remove(container["Id"])
+            checks = posture.examine(self._engine, self._image, settings.runtime, instance, trials=False)
+        except (EngineError, CellLost) as e:
+            log.warning("sandboxes could not be examined: %s", e)
+            return
+        self._next = time.monotonic() + POSTURE_S
+        bad = posture.differences(checks)
+        if bad:
+            log.critical("sandboxes are not what they must be, no work is taken: %s", bad)
+            self._pool.refusal = f"sandboxes are not what they must be: {bad}"
+        else:
+            self._pool.refusal = None
+
+
 class Reporter:
     """Says how this worker is, and ends it when it has gone deaf."""
 
@@ -124,7 +162,7 @@ class Reporter:
             self._engine.ping()
         except EngineError as e:
             return str(e)
-        return self._pool.failure
+        return self._pool.why_not
 
     def _check_hearing(self, *, working: bool) -> None:
         # Redis consumers have been seen to stay connected and hear nothing; only a new process helps.

@@ -103,10 +103,12 @@ def run(settings: WorkerSettings) -> int:
             leases=leases,
             jobs=settings.jobs,
         )
+        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
         store.warm_up(settings.jobs)
         leases.open()
         closing.callback(leases.close)
         for every in (
+            housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
         ):

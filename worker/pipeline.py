@@ -58,7 +58,7 @@ class Pipeline:
     def advance(self, job_id: UUID) -> None:
         """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
         self.advanced_at = time.monotonic()
-        if self.draining or self._pool.failure is not None:
+        if self.draining or self._pool.why_not is not None:
             return
         job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING)
         if job is None:

@@ -130,19 +130,19 @@ def _hello(state: StateFolder, url: str) -> int:
 
 def down() -> None:
     """End the service that was started from this folder."""
+    from retort import engine
+
     state = StateFolder.find()
     pid = state.holder()
     if pid is None:
         from retort.supervisor import end_recorded
 
-        if state.root.exists() and end_recorded(state):
+        if state.root.exists() and (end_recorded(state) or engine.remove_sandboxes(state.instance)):
             typer.echo("ended what a supervisor that was killed had left")
         else:
             typer.echo("not running")
     else:
         _end_supervisor(state, pid)
-    from retort import engine
-
     if engine.stop(state):
         typer.echo("ended the Docker engine that was started for Retort")
 

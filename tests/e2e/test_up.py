@@ -243,6 +243,7 @@ def test_a_second_ctrl_c_does_not_wait_for_jobs(install: Install) -> None:
         assert processes.begun(supervisor) is not None  # it waits for the job
         os.kill(supervisor, signal.SIGINT)
         wait_for(lambda: processes.begun(supervisor) is None, 15)
+        assert install.left() == []  # not even the sandbox of the job
     finally:
         job.kill()
         job.wait()

@@ -8,8 +8,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.edge import Edge
-from api.logs import JsonFormatter
 from api.problems import unavailable
+from domain.logs import JsonFormatter
 
 
 async def failing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from api.body import parse_object
 from api.documents import _text
 from api.intake import Intake
-from api.logs import JsonFormatter
 from api.paging import read_cursor, write_cursor
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
 from api.settings import load_settings
 from domain.ids import new_api_key, new_id
 from domain.limits import load_languages, load_profiles
+from domain.logs import JsonFormatter
 
 
 def kind_of(call: Callable[[], object]) -> Kind | None:

@@ -110,6 +110,7 @@ class Pool:
         self.worker = uuid.uuid4().hex
         self.stats = PoolStats()
         self.failure: str | None = None  # why cells cannot be started, for a person
+        self.refusal: str | None = "the sandboxes were not examined yet"  # why none may be used
         self._engine = engine
         self._shelves: dict[tuple[str, str], _Shelf] = {}
         self._changed = threading.Condition()
@@ -168,6 +169,11 @@ class Pool:
             log.info("removed containers of an earlier process", extra={"count": count})
         return count
 
+    @property
+    def why_not(self) -> str | None:
+        """Why no job can be served now, for a person; None if one can."""
+        return self.refusal or self.failure
+
     # --- lending ----------------------------------------------------------------------------------
 
     def take(
@@ -190,7 +196,7 @@ class Pool:
         wants = any(word in code for word in shelf.mentions)
         with self._changed:
             self._taken_at = began
-            lent = self._pick(shelf, wants, caller)
+            lent = self._pick(shelf, wants, caller) if self.refusal is None else None
             if lent is None:
                 lent = self._wait(shelf, wants, caller, began, timeout_s)
             self._taken_at = time.monotonic()
@@ -214,8 +220,8 @@ class Pool:
             while True:
                 if self._closed:
                     raise PoolUnavailable("the worker is stopping")
-                if self.failure is not None:
-                    raise PoolUnavailable(self.failure)
+                if self.why_not is not None:
+                    raise PoolUnavailable(self.why_not)
                 left = began + timeout_s - time.monotonic()
                 if left <= 0:
                     raise PoolUnavailable(f"no sandbox became free within {timeout_s:g} s")

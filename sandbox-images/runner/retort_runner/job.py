@@ -63,7 +63,7 @@ class Job:
         pipes = self._start(zygote)
         self._carry(pipes, zygote, began, before.cpu_s)
         wall_s = time.monotonic() - began
-        # From here nothing of the guest's lives, so reading to the end of the pipes cannot wait for anybody.
+        # From here nothing of the guest's writes, so reading what the pipes hold is reading all of it.
         kill_guests(self.uid)
         self._reap()
         for fd, kind in pipes.items():
@@ -87,6 +87,8 @@ class Job:
         process, zygote.parked = zygote.parked, None
         out, out_end = os.pipe()
         err, err_end = os.pipe()
+        for fd in (out_end, err_end):
+            os.fchmod(fd, 0o666)  # the guest may open /dev/stdout by its name
         stdio = (_stdin(self.stdin), out_end, err_end)
         self._pid = process.pid
         wanted = {name: self.header[name] for name in ("file", "args", "env")}

@@ -6,13 +6,18 @@ put back is reported, and the host destroys the cell.
 
 import os
 import shutil
+import time
 from contextlib import suppress
 
-from retort_runner.privileges import as_guest
+from retort_runner.privileges import as_guest, kill_guests
 
 #: Every place that some user other than root may write to. tests/integration/test_recycle.py searches the whole
 #: container for others.
 WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")
+
+#: Seconds in which killed processes must be gone; one that hangs in the kernel costs the cell.
+_END_S = 3.0
+
 _WORK = "/work"
 _SEED = "/opt/retort/seed"
 _SEEDED = "/tmp/.{}"
@@ -56,13 +61,25 @@ def _wipe(folder: str) -> None:
             os.unlink(path)
 
 
-def _processes(ours: set[int]) -> str | None:
+def _other(ours: set[int]) -> str | None:
+    """A process that is not ours and not dead."""
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
             continue
         with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
-            if file.read().rpartition(b") ")[2][:1] not in b"ZX":  # dead, and only not yet collected
-                return f"process {name} is still there"
+            if file.read().rpartition(b") ")[2][:1] not in b"ZX":
+                return name
+    return None
+
+
+def _still_there(uid: int, ours: set[int]) -> str | None:
+    """Wait for killed processes to die; one that does not is told of."""
+    deadline = time.monotonic() + _END_S
+    while other := _other(ours):
+        if time.monotonic() > deadline:
+            return f"process {other} is still there"
+        time.sleep(0.0005)
+        kill_guests(uid)
     return None
 
 
@@ -76,7 +93,7 @@ def _system_v() -> str | None:
 
 def reset(uid: int, ours: set[int]) -> str | None:
     """Wipe and check; None if clean, else what is left. `ours`: the processes that may stay."""
-    left = _processes(ours) or _system_v()
+    left = _still_there(uid, ours) or _system_v()
     if left:
         return left
     try:

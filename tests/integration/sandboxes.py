@@ -1,0 +1,56 @@
+"""Cells for tests: started one at a time on the real engine, destroyed whatever happens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from domain.limits import load_profiles
+from worker.sandbox import images, spec
+from worker.sandbox.cell import Cell, Ending, Program
+from worker.sandbox.engine import Engine
+from worker.sandbox.spec import CellSpec
+from worker.sandbox.verdict import Decision, decide
+
+STANDARD = load_profiles()["standard"]
+INSTANCE = "tests-sandboxes"
+
+
+@contextmanager
+def started_cell(**changes: Any) -> Iterator[Cell]:
+    """A cell that is ready for a program."""
+    settings: dict[str, Any] = {
+        "image": images.resolve("python").tag,
+        "profile": STANDARD,
+        "runtime": "runc",
+        "instance": INSTANCE,
+        "worker": "tests",
+        "uid": spec.new_uid(),
+        "limits": STANDARD.defaults,
+        **changes,
+    }
+    cell = Cell(Engine(), CellSpec(**settings))
+    try:
+        cell.start()
+        yield cell
+    finally:
+        cell.destroy()
+
+
+def program(code: str | bytes, *, limits: dict[str, Any] | None = None, **parts: Any) -> Program:
+    """A Python program with the standard limits, or others."""
+    text = code.encode() if isinstance(code, str) else code
+    return Program(text, "main.py", STANDARD.resolve(limits or {"timeout_s": 20}), **parts)
+
+
+def run_once(
+    code: str | bytes, *, limits: dict[str, Any] | None = None, **parts: Any
+) -> tuple[Decision, Ending]:
+    """Run a program in a cell of its own: the verdict and the facts."""
+    with started_cell() as cell:
+        ending = cell.run(program(code, limits=limits, **parts))
+        return decide(ending), ending
+
+
+def labelled_containers(instance: str = INSTANCE) -> list[dict[str, Any]]:
+    """What is left in the engine under an instance's label."""
+    return Engine().labelled(spec.LABEL_INSTANCE, instance)

@@ -1,0 +1,69 @@
+"""The containers are what they must be: asked of the engine and of the inside; and the asking can fail."""
+
+import copy
+import json
+import subprocess
+import sys
+from typing import Any
+
+import docker
+import pytest
+
+from tests.integration.sandboxes import labelled_containers, started_cell
+from worker.sandbox import posture
+from worker.sandbox.engine import Engine
+from worker.sandbox.spec import container_config
+
+
+def test_effective_settings_and_inside(engine: docker.DockerClient, image: str) -> None:
+    checks = posture.examine(Engine(), image, "runc", "tests-posture", trials=True)
+    assert posture.differences(checks) is None
+    seen = {check.check for check in checks}
+    assert {"capabilities", "CapDrop", "seccomp profile", "network interfaces", "memory limit"} <= seen
+    assert labelled_containers("tests-posture") == []
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("Memory", 1 << 40),
+        ("MemorySwap", -1),
+        ("PidsLimit", None),
+        ("NetworkMode", "default"),
+        ("ReadonlyRootfs", False),
+        ("CapAdd", ["CAP_SYS_ADMIN"]),
+        ("CapDrop", None),
+        ("SecurityOpt", ["no-new-privileges"]),
+        ("SecurityOpt", ["seccomp=unconfined"]),
+        ("Privileged", True),
+        ("Binds", ["/:/host"]),
+        ("Runtime", "other"),
+        ("IpcMode", "host"),
+        ("Ulimits", []),
+        ("Tmpfs", {}),
+    ],
+)
+def test_a_weaker_setting_is_seen(engine: docker.DockerClient, image: str, part: str, value: object) -> None:
+    with started_cell() as cell:
+        wanted = container_config(cell.spec)
+        inspected = Engine().inspect(cell.id)
+    assert posture.differences(list(posture.effective(wanted, inspected))) is None
+    weaker: dict[str, Any] = copy.deepcopy(inspected)
+    weaker["HostConfig"][part] = value
+    assert posture.differences(list(posture.effective(wanted, weaker))) is not None
+
+
+def test_command(engine: docker.DockerClient, image: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "worker.sandbox.posture"], capture_output=True, check=False)
+    checks = json.loads(done.stdout)
+    assert done.returncode == 0, [c for c in checks if not c["ok"]]
+    assert len(checks) > 40
+
+
+def test_unknown_runtime_never_falls_back(engine: docker.DockerClient, image: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.sandbox.posture", "no-such-runtime"], capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    [check] = json.loads(done.stdout)
+    assert "no-such-runtime" in check["found"]
