@@ -24,6 +24,7 @@ from retort.state import StateFolder
 
 TICK_S = 0.1
 CHECK_EVERY_S = 5.0  # once ready; before that at every other tick
+OWN_CHECK = '"path":"/readyz"'  # in the API's log; not shown, a person has the line that says "ready"
 STEADY_S = 60.0  # after so long a crash counts as the first again
 LONGEST_DELAY_S = 30.0
 CRASHES_AT_START = 4  # of one process before the service was ever ready: then it will not get better
@@ -259,7 +260,8 @@ class Supervisor:
             follower.bound()
             if self._options.show_logs and name in ("api", "worker"):
                 for line in follower.lines():
-                    self._say(name, line)
+                    if OWN_CHECK not in line:
+                        self._say(name, line)
 
     @property
     def _url(self) -> str:

@@ -15,10 +15,6 @@ log = logging.getLogger(__name__)
 #: Seconds for an answer of the broker; it is near.
 TIMEOUT_S = 5
 
-#: Seconds after which Redis hands an unacknowledged message out again. The database decides what is still to
-#: be done, so an early repetition would only be noise.
-VISIBILITY_S = 6 * 3600
-
 
 def celery_app(redis_url: str) -> Celery:
     """The app: late acknowledgement, one message at a time, JSON, nothing stored."""
@@ -27,7 +23,9 @@ def celery_app(redis_url: str) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_transport_options={
-            "visibility_timeout": VISIBILITY_S,
+            # Else the transport notes each message in Redis until it is acknowledged, four commands a job, to
+            # hand it out again an hour after its worker died. Our sweeper rings after seconds.
+            "ack_emulation": False,
             "socket_connect_timeout": TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": 10,

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,12 +17,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Lease:
-    """A held lease. `lost` is set, and `on_lost` called, when another worker may have taken the job."""
+    """A held lease, and what to do when another worker may have taken the job."""
 
     job_id: UUID
     token: UUID
     lost: bool = False
-    on_lost: Callable[[], None] | None = None
+    _on_lost: Callable[[], None] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def guarding(self, on_lost: Callable[[], None]) -> Iterator[None]:
+        """While the block runs a loss calls `on_lost`; after it never, not even one that is under way.
+
+        What `on_lost` ends may belong to another job by then.
+        """
+        with self._lock:
+            self._on_lost = on_lost
+            if self.lost:
+                on_lost()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._on_lost = None
+
+    def lose(self) -> None:
+        """Take note that the lease was lost."""
+        with self._lock:
+            self.lost = True
+            if self._on_lost is not None:
+                log.warning("lease lost while its job ran", extra={"job_id": str(self.job_id)})
+                self._on_lost()
 
 
 class Leases:
@@ -76,7 +101,4 @@ class Leases:
                     # A job that ended meanwhile has given its lease up itself.
                     lease = self._held.get(token)
                 if lease is not None and not lease.lost:
-                    log.warning("lease lost", extra={"job_id": str(lease.job_id)})
-                    lease.lost = True
-                    if lease.on_lost is not None:
-                        lease.on_lost()
+                    lease.lose()

@@ -149,6 +149,8 @@ def main() -> None:
     """Read the settings and run."""
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level)
+    for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours
+        logging.getLogger(name).setLevel(logging.WARNING)
     sys.exit(run(settings))
 
 

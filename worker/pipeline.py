@@ -83,11 +83,9 @@ class Pipeline:
         clean = False
         reset = lent.cell.caller is not None
         try:
-            lease.on_lost = lent.cell.kill
-            if lease.lost:
-                return
             try:
-                ending = lent.cell.run(self._program(job), reset=reset)
+                with lease.guarding(lent.cell.kill):
+                    ending = lent.cell.run(self._program(job), reset=reset)
             except CellLost as e:
                 self._crashed(job, lent, str(e))
                 return

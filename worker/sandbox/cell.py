@@ -14,6 +14,7 @@ from worker.sandbox import spec as specs
 from worker.sandbox.engine import Attachment, Engine, EngineError
 from worker.sandbox.frames import (
     PRELOAD_FRAME,
+    PROTOCOL,
     Demultiplexer,
     Kind,
     ProtocolError,
@@ -120,8 +121,8 @@ class Cell:
         self._socket.setblocking(False)
         self._engine.start(self.id)
         facts = self._expect(Kind.UP, START_S)
-        if facts.get("protocol") != 1:
-            raise CellLost(f"the runner speaks protocol {facts.get('protocol')!r}, not 1")
+        if facts.get("protocol") != PROTOCOL:
+            raise CellLost(f"the runner speaks protocol {facts.get('protocol')!r}, not {PROTOCOL}")
 
     def kill(self) -> None:
         """Kill the container now; whatever runs in it ends, and `run` returns with `killed`."""
@@ -199,17 +200,20 @@ class Cell:
             self.settle(limits)
         except EngineError as e:
             raise CellLost(f"the engine did not set the limits: {e}") from e
-        header = {
-            "file": program.file,
-            "args": program.args,
-            "env": program.env,
-            "output_bytes": limits.output_bytes,
-            "reset": reset,
-        }
         ending = Ending()
         output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
         began = time.monotonic()
-        self._send(job_frame(header, program.code, program.stdin))
+        self._send(
+            job_frame(
+                code=program.code,
+                stdin=program.stdin,
+                file=program.file,
+                args=program.args,
+                env=program.env,
+                output_bytes=limits.output_bytes,
+                reset=reset,
+            ),
+        )
         facts = self._follow(ending, output, began + limits.timeout_s + GRACE_S, limits, on_output)
         ending.wall_s = time.monotonic() - began
         ending.stdout, ending.stderr = bytes(output[Kind.STDOUT]), bytes(output[Kind.STDERR])

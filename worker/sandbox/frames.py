@@ -5,7 +5,7 @@ violation is a `ProtocolError`, which ends the cell. The runner's end is in sand
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +14,11 @@ import orjson
 
 _HEADER = struct.Struct(">Ic")
 _STREAM_HEADER = struct.Struct(">BxxxI")
+_JOB = struct.Struct(">QBI")
+_SIZE = struct.Struct(">I")
+
+#: What runner and host must both say they speak.
+PROTOCOL = 2
 
 #: No frame of a runner is longer: it sends output in chunks of 64 KiB, and small JSON objects.
 LONGEST = 1 << 17
@@ -43,11 +48,22 @@ _KINDS = {kind.value: kind for kind in Kind}
 PRELOAD_FRAME = _HEADER.pack(0, b"P")
 
 
-def job_frame(header: dict[str, Any], code: bytes, stdin: bytes) -> bytes:
-    """The frame that starts a job; `header` gains `code_bytes`."""
-    head = orjson.dumps({**header, "code_bytes": len(code)})
-    length = 4 + len(head) + len(code) + len(stdin)
-    return b"".join((_HEADER.pack(length, b"J"), struct.pack(">I", len(head)), head, code, stdin))
+def job_frame(
+    *,
+    code: bytes,
+    stdin: bytes,
+    file: str,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    output_bytes: int,
+    reset: bool,
+) -> bytes:
+    """The frame that starts a job; the runner's `wire.parse_job` says how it is laid out."""
+    texts = [file, *args, *(text for pair in env.items() for text in pair)]
+    parts = [code, stdin, *(text.encode() for text in texts)]
+    strings = b"".join(_SIZE.pack(len(part)) + part for part in parts)
+    head = _JOB.pack(output_bytes, reset, len(args))
+    return _HEADER.pack(len(head) + len(strings), b"J") + head + strings
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
     """
     return {
         "Image": spec.image,
-        "Cmd": [runner_argument(spec)],
+        "Cmd": runner_arguments(spec),
         "Hostname": HOSTNAME,
         "Domainname": "",
         "User": "0:0",
@@ -163,11 +163,10 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
     }
 
 
-def runner_argument(spec: CellSpec) -> str:
-    """The runner's command line argument: who the guest is, and the limits that the runner sets itself.
+def runner_arguments(spec: CellSpec) -> list[str]:
+    """The runner's command line: who the guest is, and the limits that the runner sets itself.
 
     A guest can read it in /proc/1/cmdline; it holds nothing worth hiding.
     """
     fixed = spec.profile.fixed
-    rlimits = {"core": 0, "nofile": fixed.open_files, "fsize": fixed.file_mb * MB}
-    return json.dumps({"uid": spec.uid, "rlimits": rlimits})
+    return [str(spec.uid), str(fixed.open_files), str(fixed.file_mb * MB)]

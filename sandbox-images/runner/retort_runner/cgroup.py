@@ -4,8 +4,9 @@ Files stay open, so that a reading costs a few microseconds. A counter that this
 or 0; gVisor, which shows none of them, is served the same way.
 """
 
+from __future__ import annotations
+
 import os
-from typing import NamedTuple
 
 _ROOT = "/sys/fs/cgroup"
 
@@ -36,13 +37,16 @@ def _number(fd: int | None, key: bytes = b"") -> int | None:
     return None
 
 
-class Sample(NamedTuple):
+class Sample:
     """A reading: bytes in use, highest bytes in use ever, processes killed for memory, CPU seconds."""
 
-    memory: int | None
-    peak: int | None
-    oom_kills: int
-    cpu_s: float | None
+    __slots__ = ("cpu_s", "memory", "oom_kills", "peak")
+
+    def __init__(self, memory: int | None, peak: int | None, oom_kills: int, cpu_s: float | None) -> None:
+        self.memory = memory
+        self.peak = peak
+        self.oom_kills = oom_kills
+        self.cpu_s = cpu_s
 
 
 class Counters:

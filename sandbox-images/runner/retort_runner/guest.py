@@ -1,14 +1,18 @@
 """Running the user's Python program in a forked process, as if it had been started by itself."""
 
+from __future__ import annotations
+
 import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import posix
 import sys
-import types
-from typing import Any, NoReturn
 
 from retort_runner.privileges import become_guest, prepare_guest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 WORK = "/work"
 
@@ -108,7 +112,7 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
         with open(path, "wb") as file:
             file.write(code)
         sys.argv = [path, *job["args"]]
-        main = types.ModuleType("__main__")
+        main = type(sys)("__main__")
         main.__file__ = path
         vars(main)["__builtins__"] = __builtins__
         sys.modules["__main__"] = main

@@ -1,17 +1,21 @@
 """One job from start to end: start the program, carry its output, end every process, count."""
 
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import time
-from contextlib import suppress
-from typing import Any
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
 from retort_runner.parked import memory_file
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CHUNK = 1 << 16
 _STAT_EVERY_MS = 500
@@ -129,7 +133,7 @@ class Job:
                 stat_at = now + _STAT_EVERY_MS / 1000
                 sample = self.counters.sample()
                 cpu_s = None if sample.cpu_s is None or cpu_before is None else sample.cpu_s - cpu_before
-                wire.send_json(wire.STAT, {"cpu_s": cpu_s, "memory": sample.memory})
+                wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=sample.memory)
 
     def _forward(self, fd: int, kind: bytes) -> int:
         """Send what one read gives to the host: bytes read, 0 at the end of the stream, -1 for nothing now."""
@@ -172,11 +176,11 @@ class Job:
         self.zygote_lost = True
         poll.unregister(zygote.channel)
         self._reap()
-        with suppress(ProcessLookupError):
+        try:
             os.kill(self._pid, 0)
-            return
-        if self._status is None:
-            self._status = signal.SIGKILL
+        except ProcessLookupError:
+            if self._status is None:
+                self._status = _signal.SIGKILL
 
     def _count(self, facts: dict[str, Any]) -> None:
         self._cpu_s += facts["cpu_s"]

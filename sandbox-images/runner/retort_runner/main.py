@@ -1,13 +1,12 @@
 """The runner's loop: wait for the host, run a job, report, reset, wait again."""
 
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
 import gc
-import json
 import os
 import select
-import signal
 import sys
-from contextlib import suppress
-from typing import Any
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
@@ -17,18 +16,21 @@ from retort_runner.privileges import drop_inheritable
 from retort_runner.reset import reset, seed
 from retort_runner.zygote import Level, Zygote
 
-_IMAGE = "/opt/retort/image.json"
+#: Written with the image: for each level a line of modules and a line of words, both separated by tabs.
+_PRELOAD = "/opt/retort/preload"
 
 
 def _levels() -> list[Level]:
-    """What each helper imports: nothing, then what the image lists."""
-    with open(_IMAGE, encoding="utf-8") as file:
-        image = json.load(file)
-    listed = [
-        Level(tuple(level["modules"]), tuple(word.encode() for word in level["mentions"]))
-        for level in image["preload"]
+    """What each helper above the first imports, and for which programs."""
+    try:
+        with open(_PRELOAD, encoding="utf-8") as file:
+            lines = [line.split("\t") for line in file.read().splitlines()]
+    except FileNotFoundError:
+        return []
+    return [
+        Level(tuple(modules), tuple(word.encode() for word in words))
+        for modules, words in zip(lines[::2], lines[1::2], strict=True)
     ]
-    return [Level(), *listed]
 
 
 class Runner:
@@ -41,10 +43,10 @@ class Runner:
         self.wake, wake_end = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_end, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        levels = _levels()
-        self.zygotes = [Zygote.first(levels, uid, rlimits)]
+        _signal.signal(_signal.SIGCHLD, lambda *_: None)
+        _signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        self.levels = [Level((), ()), *_levels()]
+        self.zygotes = [Zygote.first(self.levels[0], uid, rlimits)]
         self.zygote_speaks()
 
     def zygote_speaks(self) -> None:
@@ -55,27 +57,27 @@ class Runner:
             self._drop_last()
             if not self.zygotes:
                 raise SystemExit("the first helper died")
-            wire.send_json(wire.PRELOADED, {"failed": True})
+            wire.send_facts(wire.PRELOADED, failed=True)
             return
         last.ready = True
         if len(self.zygotes) == 1:
             last.park()
         elif not self._grow():
-            wire.send_json(wire.PRELOADED, facts)
+            wire.send_facts(wire.PRELOADED, **facts)
             for zygote in self.zygotes[1:]:
                 zygote.park()
 
     def _grow(self) -> bool:
         """Begin the next level; False if there is none."""
         last = self.zygotes[-1]
-        if len(last.levels) == 1 or not last.ready:
+        if len(self.zygotes) == len(self.levels) or not last.ready:
             return False
         if last.parked is not None:
             # A helper waits for what it has parked; let it go, and hear of its end.
             last.parked.end()
             last.parked = None
             last.receive()
-        grown = last.grow()
+        grown = last.grow(self.levels[len(self.zygotes)])
         if grown is None:
             return False
         self.zygotes.append(grown)
@@ -88,27 +90,24 @@ class Runner:
         """The helper for a program: the highest that is ready and that the program has a use for."""
         if not self.zygotes[-1].ready:
             self._drop_last()  # half imported is no use, and would eat the job's share
-        wanted = 0
-        for index, zygote in enumerate(self.zygotes):
-            mentions = zygote.levels[0].mentions
-            if not mentions or any(word in code for word in mentions):
-                wanted = index
-        return self.zygotes[wanted]
+        wanted = max(
+            (index for index, level in enumerate(self.levels) if any(word in code for word in level.mentions)),
+            default=0,
+        )
+        if wanted >= len(self.zygotes):
+            seed(self.uid)  # it will import for itself
+        return self.zygotes[min(wanted, len(self.zygotes) - 1)]
 
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
         zygote = self._choose(code)
-        if not zygote.levels[0].mentions and any(
-            word in code for level in zygote.levels for word in level.mentions
-        ):
-            seed(self.uid)  # it will import for itself
         if not zygote.park():
             raise SystemExit("a helper died")
         job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
         facts = job.run(zygote)
         facts["level"] = self.zygotes.index(zygote)
-        wire.send_json(wire.EXIT, facts)
+        wire.send_facts(wire.EXIT, **facts)
         if job.zygote_lost:
             raise SystemExit("a helper died")
         if header.get("reset"):
@@ -116,12 +115,12 @@ class Runner:
             left = reset(self.uid, ours)
             if left is None:
                 zygote.park()
-            wire.send_json(wire.CLEAN, {"clean": left is None, "left": left})
+            wire.send_facts(wire.CLEAN, clean=left is None, left=left)
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
         if not self._grow():
-            wire.send_json(wire.PRELOADED, {"failed": True})
+            wire.send_facts(wire.PRELOADED, failed=True)
 
     def forever(self) -> None:
         """Serve the host until it hangs up."""
@@ -148,16 +147,17 @@ def _forget_ourselves() -> None:
 
 
 def main() -> None:
-    """Run as PID 1: `python3 /opt/retort '{"uid": …, "rlimits": {…}}'`."""
-    config: dict[str, Any] = json.loads(sys.argv[1])
+    """Run as PID 1: `python3 /opt/retort UID NOFILE FSIZE`, the guest's user and resource limits."""
+    uid, nofile, fsize = (int(word) for word in sys.argv[1:])
     os.setgroups([])
     drop_inheritable()
     os.environ.pop("HOSTNAME", None)
     os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest"})
     _forget_ourselves()
     gc.freeze()
-    runner = Runner(config["uid"], config["rlimits"])
-    facts = {"protocol": 1, "python": sys.version.split()[0], "held": runner.counters.held()}
-    wire.send_json(wire.UP, facts)
-    with suppress(wire.Closed, BrokenPipeError):
+    runner = Runner(uid, {"core": 0, "nofile": nofile, "fsize": fsize})
+    wire.send_facts(wire.UP, protocol=2, python=sys.version.split()[0], held=runner.counters.held())
+    try:
         runner.forever()
+    except (wire.Closed, BrokenPipeError):
+        return

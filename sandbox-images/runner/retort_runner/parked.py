@@ -5,14 +5,19 @@ copying memory that a fork shares, page by page as it is touched; so this path c
 and avoids Python ones, each of which would touch pages of its own.
 """
 
+from __future__ import annotations
+
+import _socket as socket
 import marshal
 import os
 import posix
-import socket
-import struct
-from typing import Any, NoReturn
+from struct import pack, unpack
 
 from retort_runner import guest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _MESSAGE = 1 << 16
 _INLINE = b"i"
@@ -36,7 +41,7 @@ def memory_file(name: str, content: bytes) -> int:
 
 def send_with(channel: socket.socket, message: bytes, descriptors: list[int]) -> None:
     """Send a message with descriptors."""
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, pack(f"{len(descriptors)}i", *descriptors))
     channel.sendmsg([message], [rights])
 
 
@@ -46,7 +51,7 @@ def receive_with(channel: socket.socket) -> tuple[bytes, list[int]]:
     if not ancillary:
         return message, []
     data = ancillary[0][2]
-    return message, list(struct.unpack(f"{len(data) // 4}i", data))
+    return message, list(unpack(f"{len(data) // 4}i", data))
 
 
 def wait(channel: socket.socket, uid: int, rlimits: dict[str, int]) -> NoReturn:

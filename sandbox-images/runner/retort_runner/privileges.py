@@ -1,13 +1,13 @@
 """Becoming the guest, and acting as the guest for a moment."""
 
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import errno
 import os
 import resource
-import signal
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from struct import pack, unpack
 
 _PR_SET_DUMPABLE = 4
 _CAP_VERSION_3 = 0x20080522
@@ -16,13 +16,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def drop_inheritable() -> None:
     """Empty our inheritable capabilities, which a change of user would leave as they are."""
-    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAP_VERSION_3, 0))
+    header = ctypes.create_string_buffer(pack("=Ii", _CAP_VERSION_3, 0))
     data = ctypes.create_string_buffer(24)
     if _libc.capget(header, data) != 0:
         return
-    words = list(struct.unpack("=6I", data.raw))
+    words = list(unpack("=6I", data.raw))
     words[2] = words[5] = 0  # effective, permitted, inheritable; low then high words
-    _libc.capset(header, struct.pack("=6I", *words))
+    _libc.capset(header, pack("=6I", *words))
 
 
 def prepare_guest(limits: dict[str, int]) -> None:
@@ -30,10 +30,12 @@ def prepare_guest(limits: dict[str, int]) -> None:
 
     `limits`: `core`, `nofile`, `fsize`: counts and bytes.
     """
-    with suppress(OSError):  # gVisor has no such file
+    try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(fd, b"1000")  # of all processes here the guest's go first when memory ends
         os.close(fd)
+    except OSError:
+        pass  # gVisor has no such file
     os.setsid()
     for name, number in (
         ("core", resource.RLIMIT_CORE),
@@ -59,18 +61,21 @@ def _become(uid: int) -> None:
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-@contextmanager
-def as_guest(uid: int) -> Iterator[None]:
-    """Act with the guest's rights, and be able to come back: the saved user stays root.
+class AsGuest:
+    """A block that acts with the guest's rights, and can come back: the saved user stays root.
 
-    The guest cannot use the moment: to signal or trace us it would need our saved user too, and PID 1 takes no
-    signal from inside that it has no handler for.
+    The guest cannot use the moment: to signal or trace us it would need our saved user too, and PID 1 takes
+    no signal from inside that it has no handler for.
     """
-    os.setresgid(uid, uid, 0)
-    os.setresuid(uid, uid, 0)
-    try:
-        yield
-    finally:
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+
+    def __enter__(self) -> None:
+        os.setresgid(self._uid, self._uid, 0)
+        os.setresuid(self._uid, self._uid, 0)
+
+    def __exit__(self, *_: object) -> None:
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
 
@@ -81,9 +86,9 @@ def kill_guests(uid: int) -> None:
     As root `kill(-1)` would hit the zygote too; with the guest's user it reaches the guest's alone. The kernel
     walks all processes under one lock, so a fork bomb cannot outrun it.
     """
-    with as_guest(uid):
+    with AsGuest(uid):
         try:
-            os.kill(-1, signal.SIGKILL)
+            os.kill(-1, _signal.SIGKILL)
         except OSError as e:
             if e.errno not in (errno.ESRCH, errno.EPERM):
                 raise

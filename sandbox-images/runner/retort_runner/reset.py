@@ -4,12 +4,12 @@ Everything a guest can write to is wiped with the guest's own rights, then looke
 put back is reported, and the host destroys the cell.
 """
 
-import os
-import shutil
-import time
-from contextlib import suppress
+from __future__ import annotations
 
-from retort_runner.privileges import as_guest, kill_guests
+import os
+import time
+
+from retort_runner.privileges import AsGuest, kill_guests
 
 #: Every place that some user other than root may write to. tests/integration/test_recycle.py searches the whole
 #: container for others.
@@ -24,41 +24,36 @@ _SEEDED = "/tmp/.{}"
 
 
 def seed(uid: int) -> None:
-    """Lay out the caches that came with the image: `seed/NAME` becomes `/tmp/.NAME`, the guest's own.
+    """Lay out the caches that came with the image: the files `seed/NAME/*` become the guest's `/tmp/.NAME/*`.
 
     Only for programs that mention the packages which look there, and have to import them themselves.
     """
     if not os.path.isdir(_SEED):
         return
-    with as_guest(uid), os.scandir(_SEED) as entries:
-        for entry in entries:
-            shutil.copytree(entry.path, _SEEDED.format(entry.name), dirs_exist_ok=True)
-
-
-def _unlock(path: str) -> None:
-    """Give a guest's folders back the rights that wiping needs."""
-    os.chmod(path, 0o700)
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _unlock(entry.path)
+    with AsGuest(uid):
+        for name in os.listdir(_SEED):
+            folder = _SEEDED.format(name)
+            os.makedirs(folder, exist_ok=True)
+            for file in os.listdir(f"{_SEED}/{name}"):
+                with open(f"{_SEED}/{name}/{file}", "rb") as source, open(f"{folder}/{file}", "wb") as copy:
+                    copy.write(source.read())
 
 
 def _wipe(folder: str) -> None:
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return
-    for name in names:
-        path = os.path.join(folder, name)
-        if os.path.isdir(path) and not os.path.islink(path):
-            try:
-                shutil.rmtree(path)
-            except PermissionError:
-                _unlock(path)
-                shutil.rmtree(path)
-        else:
-            os.unlink(path)
+    """Remove everything in a folder. Nobody else is alive to change it meanwhile, and no link is followed."""
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    for entry in found:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.path)
+            continue
+        try:
+            _wipe(entry.path)
+            os.rmdir(entry.path)
+        except PermissionError:
+            os.chmod(entry.path, 0o700)  # the guest took its own rights away
+            _wipe(entry.path)
+            os.rmdir(entry.path)
 
 
 def _other(ours: set[int]) -> str | None:
@@ -66,9 +61,12 @@ def _other(ours: set[int]) -> str | None:
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
             continue
-        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
-            if file.read().rpartition(b") ")[2][:1] not in b"ZX":
-                return name
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                if file.read().rpartition(b") ")[2][:1] not in b"ZX":
+                    return name
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return None
 
 
@@ -85,9 +83,12 @@ def _still_there(uid: int, ours: set[int]) -> str | None:
 
 def _system_v() -> str | None:
     for kind in ("shm", "sem", "msg"):
-        with suppress(FileNotFoundError), open(f"/proc/sysvipc/{kind}", "rb") as table:
-            if len(table.readlines()) > 1:
-                return f"a System V {kind} object is left"
+        try:
+            with open(f"/proc/sysvipc/{kind}", "rb") as table:
+                if len(table.readlines()) > 1:
+                    return f"a System V {kind} object is left"
+        except FileNotFoundError:
+            continue
     return None
 
 
@@ -97,14 +98,15 @@ def reset(uid: int, ours: set[int]) -> str | None:
     if left:
         return left
     try:
-        with as_guest(uid):
+        with AsGuest(uid):
             os.chmod(_WORK, 0o700)  # the guest owns it and may have changed it
             for attribute in os.listxattr(_WORK):
                 os.removexattr(_WORK, attribute)
-            for folder in WRITABLE:
+            places = [folder for folder in WRITABLE if os.path.isdir(folder)]
+            for folder in places:
                 _wipe(folder)
             os.utime(_WORK)
-            left = next((folder for folder in WRITABLE if os.path.isdir(folder) and os.listdir(folder)), None)
+            left = next((folder for folder in places if os.listdir(folder)), None)
             attributes = os.listxattr(_WORK)
     except (OSError, RecursionError) as e:
         return f"wiping failed: {type(e).__name__}: {e}"[:200]

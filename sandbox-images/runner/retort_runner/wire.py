@@ -1,27 +1,33 @@
 """Frames between host and runner: 4 bytes length, 1 byte kind, payload. Big endian, as on every wire.
 
-The host has its own reader and writer of the same (worker/sandbox/frames.py); a test holds them together.
+The host has its own reader and writer of the same (worker/sandbox/frames.py); a test holds them together. The
+imports here are few, as everywhere in the runner: they are paid for at the start of every container, and again
+by every fork.
 """
 
-import json
-import os
-import struct
-from typing import Any
+from __future__ import annotations
 
-HEADER = struct.Struct(">Ic")
+import posix
+from struct import Struct, unpack_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HEADER = Struct(">Ic")
 
 # host -> runner
-JOB = b"J"  # 4 bytes header length, header (JSON), code, stdin
+JOB = b"J"  # see parse_job
 PRELOAD = b"P"  # import the heavy packages now
 
-# runner -> host
-UP = b"U"  # ready for a job (JSON facts)
-PRELOADED = b"P"  # the zygote is ready (JSON facts)
+# runner -> host, the payloads JSON objects but for output
+UP = b"U"  # ready for a job
+PRELOADED = b"P"  # nothing is left to import
 STDOUT = b"O"
 STDERR = b"E"
-STAT = b"T"  # usage so far, about twice a second (JSON)
-EXIT = b"X"  # the job ended (JSON facts)
-CLEAN = b"C"  # the reset ended (JSON facts)
+STAT = b"T"  # usage so far, about twice a second
+EXIT = b"X"  # the job ended
+CLEAN = b"C"  # the reset ended
 
 #: A longer frame from the host is a fault of ours.
 LONGEST = 64 << 20
@@ -31,25 +37,36 @@ class Closed(Exception):
     """The host hung up."""
 
 
-def send(kind: bytes, payload: bytes | memoryview = b"") -> None:
+def send(kind: bytes, payload: bytes = b"") -> None:
     """Write one frame to the host; blocks while the host does not read."""
     header = HEADER.pack(len(payload), kind)
-    done = os.writev(1, (header, payload))
+    done = posix.writev(1, (header, payload))
     if done < len(header) + len(payload):
-        rest = memoryview(header + bytes(payload))[done:]
+        rest = memoryview(header + payload)[done:]
         while rest:
-            rest = rest[os.write(1, rest) :]
+            rest = rest[posix.write(1, rest) :]
 
 
-def send_json(kind: bytes, facts: dict[str, Any]) -> None:
-    """Write one frame with a JSON object."""
-    send(kind, json.dumps(facts).encode())
+def _json(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    # Only texts of our own come here; what would need an escape is not worth one.
+    return '"' + "".join(c if c.isprintable() and c.isascii() and c not in '"\\' else "?" for c in value) + '"'
+
+
+def send_facts(kind: bytes, **facts: Any) -> None:
+    """Write one frame with a JSON object of numbers, booleans, plain texts and None."""
+    send(kind, ("{" + ",".join(f'"{name}":{_json(value)}' for name, value in facts.items()) + "}").encode())
 
 
 def _read_exactly(count: int) -> bytes:
     parts = []
     while count:
-        part = os.read(0, min(count, 1 << 20))
+        part = posix.read(0, min(count, 1 << 20))
         if not part:
             raise Closed
         parts.append(part)
@@ -70,8 +87,26 @@ def receive() -> tuple[bytes, bytes]:
 
 
 def parse_job(payload: bytes) -> tuple[dict[str, Any], bytes, bytes]:
-    """A job frame's header, code and stdin."""
-    (size,) = struct.unpack_from(">I", payload)
-    header: dict[str, Any] = json.loads(payload[4 : 4 + size])
-    code_end = 4 + size + int(header["code_bytes"])
-    return header, payload[4 + size : code_end], payload[code_end:]
+    """A job frame: the header (`file`, `args`, `env`, `output_bytes`, `reset`), the code, the stdin.
+
+    The payload is: output_bytes (8 bytes), reset (1), number of args (4), then strings, each with 4 bytes of
+    length before it: code, stdin, file, the args, and for the rest names and values of the environment.
+    """
+    output_bytes, reset, count = unpack_from(">QBI", payload)
+    at = 13
+    parts = []
+    while at < len(payload):
+        (size,) = unpack_from(">I", payload, at)
+        parts.append(payload[at + 4 : at + 4 + size])
+        at += 4 + size
+    code, stdin, *texts = parts
+    file, *rest = [text.decode() for text in texts]
+    env = dict(zip(rest[count::2], rest[count + 1 :: 2], strict=True))
+    header = {
+        "file": file,
+        "args": rest[:count],
+        "env": env,
+        "output_bytes": output_bytes,
+        "reset": bool(reset),
+    }
+    return header, code, stdin

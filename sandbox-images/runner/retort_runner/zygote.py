@@ -8,35 +8,37 @@ brings the other end of a channel: `park` for a parked process, whose id it answ
 `grow` for a helper of the next level.
 """
 
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket as socket
 import gc
-import importlib
 import marshal
 import os
 import posix
-import resource
-import signal
-import socket
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
 
 from retort_runner import parked
 from retort_runner.cgroup import Counters
 from retort_runner.parked import Parked
-from retort_runner.privileges import as_guest
+from retort_runner.privileges import AsGuest
 from retort_runner.reset import seed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import resource
+    from typing import Any, NoReturn
 
 _PARK = b"park"
 _GROW = b"grow"
 
 
-@dataclass(frozen=True)
 class Level:
-    """`modules` to import, for programs with one of the words `mentions` in their text (none: for all)."""
+    """`modules` to import, for programs with one of the words `mentions` in their text."""
 
-    modules: tuple[str, ...] = ()
-    mentions: tuple[bytes, ...] = ()
+    def __init__(self, modules: tuple[str, ...], mentions: tuple[bytes, ...]) -> None:
+        self.modules = modules
+        self.mentions = mentions
 
 
 def used(usage: resource.struct_rusage) -> dict[str, Any]:
@@ -44,11 +46,11 @@ def used(usage: resource.struct_rusage) -> dict[str, Any]:
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
 
 
-def _serve(channel: socket.socket, levels: list[Level], uid: int, rlimits: dict[str, int]) -> NoReturn:
-    """Be the helper of the first of `levels`."""
+def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int, rlimits: dict[str, int]) -> NoReturn:
+    """Be the helper that has imported `modules`."""
     began = time.monotonic()
-    if levels[0].modules:
-        _import(levels[0].modules, uid)
+    if modules:
+        _import(modules, uid)
     # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
     gc.collect()
     gc.freeze()
@@ -57,15 +59,17 @@ def _serve(channel: socket.socket, levels: list[Level], uid: int, rlimits: dict[
         message, descriptors = parked.receive_with(channel)
         if not message:
             posix._exit(0)
-        with suppress(ChildProcessError):
+        try:
             while posix.waitpid(-1, os.WNOHANG)[0]:  # a helper of the next level that was ended
                 continue
+        except ChildProcessError:
+            pass
         theirs = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
             channel.close()
-            if message == _GROW:
-                _serve(theirs, levels[1:], uid, rlimits)
+            if message != _PARK:
+                _serve(theirs, marshal.loads(message[len(_GROW) :]), uid, rlimits)
             parked.wait(theirs, uid, rlimits)
         theirs.close()
         channel.send(marshal.dumps(pid))
@@ -76,28 +80,32 @@ def _serve(channel: socket.socket, levels: list[Level], uid: int, rlimits: dict[
 
 def _import(modules: tuple[str, ...], uid: int) -> None:
     # A job that comes meanwhile goes first; what is forked from here later is ordinary again.
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    _schedule(os.SCHED_IDLE)
     seed(uid)
-    with as_guest(uid):  # what an import writes must be the guest's, to be wiped with the rest
+    with AsGuest(uid):  # what an import writes must be the guest's, to be wiped with the rest
         for name in modules:
-            importlib.import_module(name)
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+            __import__(name)
+    _schedule(os.SCHED_OTHER)
+
+
+def _schedule(policy: int) -> None:
+    try:
+        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    except OSError:
+        return
 
 
 class Zygote:
     """The runner's hold on a helper."""
 
-    def __init__(self, pid: int, channel: socket.socket, levels: list[Level]) -> None:
+    def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid = pid
         self.channel = channel
-        self.levels = levels  # its own and those above
         self.ready = False
         self.parked: Parked | None = None
 
     @classmethod
-    def first(cls, levels: list[Level], uid: int, rlimits: dict[str, int]) -> "Zygote":
+    def first(cls, level: Level, uid: int, rlimits: dict[str, int]) -> Zygote:
         """Fork the lowest helper off this process, the runner."""
         ours, theirs = parked.pair()
         pid = os.fork()
@@ -106,11 +114,11 @@ class Zygote:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _serve(theirs, levels, uid, rlimits)
+            _signal.set_wakeup_fd(-1)
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _serve(theirs, level.modules, uid, rlimits)
         theirs.close()
-        return cls(pid, ours, levels)
+        return cls(pid, ours)
 
     def receive(self) -> Any:
         """The next message; None when the helper is gone."""
@@ -122,11 +130,14 @@ class Zygote:
 
     def _ask(self, what: bytes) -> tuple[int, socket.socket] | None:
         ours, theirs = parked.pair()
-        with theirs, suppress(OSError):
+        try:
             parked.send_with(self.channel, what, [theirs.fileno()])
             pid = self.receive()
-            if pid is not None:
-                return pid, ours
+        except OSError:
+            pid = None
+        theirs.close()
+        if pid is not None:
+            return pid, ours
         ours.close()
         return None
 
@@ -136,10 +147,10 @@ class Zygote:
             self.parked = Parked(*answer)
         return self.parked is not None
 
-    def grow(self) -> "Zygote | None":
+    def grow(self, level: Level) -> Zygote | None:
         """Begin the helper of the next level. Only while nothing is parked here: the helper waits for that."""
-        answer = self._ask(_GROW)
-        return None if answer is None else Zygote(*answer, self.levels[1:])
+        answer = self._ask(_GROW + marshal.dumps(level.modules))
+        return None if answer is None else Zygote(*answer)
 
     def pids(self) -> set[int]:
         """The helper and what it has parked."""
@@ -149,6 +160,8 @@ class Zygote:
         """Kill the helper; what it has parked ends with its channel."""
         if self.parked is not None:
             self.parked.end()
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        try:
+            os.kill(self.pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.channel.close()
