@@ -7,6 +7,7 @@ from benchmarks import cgroups
 from benchmarks.containers import Bench
 from benchmarks.document import Measurement
 from benchmarks.pace import Pace
+from benchmarks.stats import percentile
 from worker.sandbox.cell import Cell, Ending, Program
 
 FILE = "main.py"
@@ -88,14 +89,22 @@ def _each(before: float | None, after: float | None, count: int) -> float | None
 
 def _fresh(bench: Bench, pace: Pace) -> Iterator[Measurement]:
     pace.say("driver: fresh cells")
-    starts, times = [], []
+    starts, times, boots = [], [], []
     for _ in range(pace.fresh_cells):
         began = time.perf_counter()
         with bench.cell() as cell:
             starts.append(1e3 * (time.perf_counter() - began))
             time.sleep(0.2)  # the runner has parked its first process
+            boot = cgroups.read(cgroups.cpu_file(bench.engine.inspect(cell.id)["State"]["Pid"]))
+            if boot is not None:
+                boots.append(1e3 * boot)
             times.append(timed(cell, HELLO, b"1\n")[0])
-    yield Measurement.of_times("driver.cold", "driver: start of a cell, from create to ready", starts)
+    yield Measurement.of_times(
+        "driver.cold",
+        "driver: start of a cell, from create to ready",
+        starts,
+        cpu_in_container_p50_ms=percentile(boots, 50),
+    )
     yield Measurement.of_times("driver.fresh", "driver: print(1), first job of a waiting cell", times)
 
 

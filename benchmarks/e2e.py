@@ -18,6 +18,9 @@ FRESH_CLIENTS = (4, 8)
 FRESH_WARM_S = 5.0
 WARM_S = 3.0
 
+#: A stretch that takes so much longer than asked for was interrupted by something outside of us.
+STALL_S = 0.5
+
 #: Numbers of clients for which CPU time is broken down.
 _EXPLAINED = (1, 8)
 
@@ -76,12 +79,21 @@ def _fresh(bench: Bench, pace: Pace, service: Service, wanted: bytes) -> Found:
         title = f"HTTP: fresh container each, {clients} clients"
         pace.say(title)
         yield from _loaded(
-            bench, service, wanted, f"e2e.fresh.{clients}", title, clients, pace.fresh_load_s, FRESH_WARM_S
+            bench,
+            pace,
+            service,
+            wanted,
+            f"e2e.fresh.{clients}",
+            title,
+            clients,
+            pace.fresh_load_s,
+            FRESH_WARM_S,
         )
 
 
 def _loaded(
     bench: Bench,
+    pace: Pace,
     service: Service,
     wanted: bytes,
     key: str,
@@ -94,7 +106,13 @@ def _loaded(
         load(service.address, wanted, clients, 1.0, warm_s=warm_s)
     groups = Groups(bench.engine, service.instance, service.pids)
     done = load(service.address, wanted, clients, seconds, warm_s=warm_s, mark=groups.mark)
-    facts = {"clients": clients, "own_cpu_ms": 1e3 * done.own_cpu_s / max(1, len(done.ms))}
+    if done.seconds > seconds + STALL_S:
+        pace.say(f"WARNING: {seconds:g} s took {done.seconds:.1f} s: the machine stood still")
+    facts = {
+        "clients": clients,
+        "seconds": done.seconds,
+        "own_cpu_ms": 1e3 * done.own_cpu_s / max(1, len(done.ms)),
+    }
     yield Measurement(key, title, ms=summary(done.ms), per_s=done.per_s, facts=facts)
     if clients in _EXPLAINED and done.ms:
         spent = {name: 1e3 * value / len(done.ms) for name, value in groups.spent().items()}

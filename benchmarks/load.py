@@ -102,9 +102,14 @@ def one_by_one(address: tuple[str, int], wanted: bytes, count: int, pause_s: flo
 class Load:
     """A stretch of time with several clients."""
 
-    per_s: float
+    seconds: float
     ms: list[float]
     own_cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Jobs per second."""
+        return len(self.ms) / self.seconds
 
 
 class _Client:
@@ -166,7 +171,7 @@ def load(
                 taken = now - began
                 own = time.process_time() - own
                 mark()
-                return Load(len(times) / taken, times, own)
+                return Load(taken, times, own)
             mark()
             counting, began, own = True, time.perf_counter(), time.process_time()
             until = began + seconds

@@ -13,6 +13,9 @@ from worker.sandbox.engine import Engine
 #: Share of the processors that others may use before figures are worth less.
 QUIET = 0.08
 
+#: Share of the processors' time that a hypervisor may keep back.
+STOLEN = 0.01
+
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -62,6 +65,14 @@ def warning(facts: dict[str, Any]) -> str | None:
         f"WARNING: this machine is busy: load average {load[0]:.2f}, {share:.0%} of the processors in use by "
         "others. The figures are not worth keeping."
     )
+
+
+def stolen(facts: dict[str, Any]) -> str | None:
+    """What to say about a run whose processors were taken away by the hypervisor."""
+    share = facts["stolen_s"] / (facts["seconds"] * facts["cores"])
+    if share <= STOLEN:
+        return None
+    return f"WARNING: the hypervisor gave {share:.1%} of the processors' time to others during the run."
 
 
 def facts(engine: Engine, root: Path) -> dict[str, Any]:

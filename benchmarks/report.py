@@ -24,8 +24,7 @@ def figures(found: Document) -> str:
     ]
     if not found.complete:
         parts.append("**This run left things out.**")
-    if warning := machine.warning(facts):
-        parts.append(f"**{warning}**")
+    parts += [f"**{line}**" for line in (machine.warning(facts), machine.stolen(facts)) if line is not None]
     parts.append(table.markdown(table.TARGET_HEADER, table.target_rows(targets.judge(found))))
     parts.append(table.markdown(table.HEADER, table.rows(found)))
     if found.cpu_per_job:

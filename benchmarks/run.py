@@ -7,6 +7,7 @@ A complete run writes `latest.json` and `latest.png`; one that leaves something 
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,18 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warning = machine.warning(found.machine)
     if warning is not None:
         pace.say(warning)
-    stolen = machine.stolen_s()
+    stolen, began = machine.stolen_s(), time.monotonic()
     try:
         for name in chosen.only:
             found.add(SECTIONS[name](bench, pace))
     finally:
         bench.close()
+    found.machine["seconds"] = time.monotonic() - began
     found.machine["stolen_s"] = machine.stolen_s() - stolen
     found.machine["load_average_after"] = machine.load_average()
     _keep(found, chosen.output)
     print(report(found))
-    if warning is not None:
-        print(f"\n{warning}")
+    for line in filter(None, (warning, machine.stolen(found.machine))):
+        print(f"\n{line}")
     return 0
 
 

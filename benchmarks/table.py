@@ -10,6 +10,9 @@ TARGET_HEADER = ("target", "bound", "measured", "met")
 
 NONE = "-"
 
+#: What is no way to run a program, and so not to be compared with one.
+UNCOMPARED = ("driver.preload", "driver.pandas.added", "driver.pandas.recycled.added", "e2e.up")
+
 Row = tuple[str, ...]
 
 
@@ -24,6 +27,8 @@ def number(value: float | None) -> str:
 
 def ratio(document: Document, one: Measurement) -> float | None:
     """How many times better than a container per run: by rate if there is one, else by the median time."""
+    if one.key in UNCOMPARED:
+        return None
     if one.per_s is not None:
         floor = document.rate(FLOOR_PARALLEL)
         return one.per_s / floor if floor else None

@@ -22,6 +22,8 @@ MACHINE = {
     "revision": "0123456789ab",
     "load_average": [0.1, 0.2, 0.3],
     "busy_share": 0.01,
+    "seconds": 400.0,
+    "stolen_s": 0.5,
 }
 
 
@@ -103,6 +105,11 @@ class TestTable:
         run.add([Measurement.of_times("driver.recycled", "driver", [2.0])])
         assert table.rows(run) == [("driver", "1", "2.00", "-", "-", "-", "-")]
 
+    def test_what_is_no_run_of_a_program_has_no_ratio(self) -> None:
+        run = a_run()
+        run.add([Measurement.of_times("e2e.up", "start", [7000.0])])
+        assert table.rows(run)[-1][-1] == "-"
+
     def test_columns_are_aligned(self) -> None:
         lines = table.text(("what", "n"), [("long name", "1"), ("short", "1000")]).splitlines()
         assert lines == ["what          n", "---------  ----", "long name     1", "short      1000"]
@@ -146,6 +153,8 @@ class TestDocument:
     def test_a_busy_machine_is_told_of(self) -> None:
         assert machine.warning(MACHINE) is None
         assert "busy" in (machine.warning({**MACHINE, "busy_share": 0.5}) or "")
+        assert machine.stolen(MACHINE) is None
+        assert "5.0%" in (machine.stolen({**MACHINE, "stolen_s": 40.0}) or "")
         assert "3.00" in (machine.warning({**MACHINE, "load_average": [3.0, 0.0, 0.0]}) or "")
 
 
