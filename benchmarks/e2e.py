@@ -69,7 +69,7 @@ def _recycled(bench: Bench, pace: Pace, service: Service, wanted: bytes) -> Foun
         title = f"HTTP: recycled cells, {clients} client{'s' if clients > 1 else ''}"
         pace.say(title)
         yield from _loaded(
-            bench, service, wanted, f"e2e.recycled.{clients}", title, clients, pace.load_s, WARM_S
+            bench, pace, service, wanted, f"e2e.recycled.{clients}", title, clients, pace.load_s, WARM_S
         )
 
 

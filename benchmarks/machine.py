@@ -59,7 +59,7 @@ def load_average() -> list[float]:
 def warning(facts: dict[str, Any]) -> str | None:
     """What to say about a machine that was busy before the run began."""
     load, share = facts["load_average"], facts["busy_share"]
-    if share <= QUIET and load[0] <= 0.5 * facts["cores"]:
+    if share <= QUIET and load[0] <= facts["cores"]:
         return None
     return (
         f"WARNING: this machine is busy: load average {load[0]:.2f}, {share:.0%} of the processors in use by "
