@@ -8,6 +8,7 @@ means stop quietly. Statements are built once; executing one costs no compilatio
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
     Double,
     Executable,
@@ -21,23 +22,23 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import LEASED_STATES, State
+from domain.states import State
 from domain.tables import api_keys, attempts, callers, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 _no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
-_leased = jobs.c.state.in_([s.value for s in sorted(LEASED_STATES)])
 _mine = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
-_expired = and_(_leased, jobs.c.lease_until < func.now())
+# A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.
+_expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now())
 
 
 def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -113,15 +114,19 @@ def _next_number(job_id: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(highest, 0) + 1
 
 
-def _reclaim() -> Executable:
-    # The state and worker that were lost are read under the row lock, before the update hides them.
-    lost = (
+def _lost(*which: ColumnElement[bool]) -> CTE:
+    """Jobs whose lease expired: the state and worker, read under the row lock before an update hides them."""
+    return (
         select(jobs.c.id, jobs.c.leased_by, jobs.c.state)
-        .where(jobs.c.id == bindparam("b_id"), _expired, jobs.c.claims < MAX_CLAIMS)
+        .where(_expired, *which)
         .with_for_update(skip_locked=True)
         .cte("lost")
     )
-    record = (
+
+
+def _record(lost: CTE) -> CTE:
+    """Record the attempts that their workers took along."""
+    return (
         insert(attempts)
         .from_select(
             ["job_id", "number", "failure", "worker"],
@@ -131,9 +136,13 @@ def _reclaim() -> Executable:
         )
         .cte("record")
     )
+
+
+def _reclaim() -> Executable:
+    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS)
     return (
         update(jobs)
-        .add_cte(record)
+        .add_cte(_record(lost))
         .where(jobs.c.id == lost.c.id)
         .values(_claim_values)
         .returning(*_claimed_columns)
@@ -224,43 +233,57 @@ RELEASE: Executable = (
 
 # --- sweeping -----------------------------------------------------------------------------------------
 
-#: Jobs whose workers were lost too often.
-BREAK_LOST: Executable = (
-    update(jobs)
-    .where(_expired, jobs.c.claims >= MAX_CLAIMS)
-    .values(
-        state=State.BROKEN.value,
-        reason=f"its worker was lost {MAX_CLAIMS} times while it ran",
-        finished_at=func.now(),
-        **_no_lease,
+
+def _break_lost() -> Executable:
+    lost = _lost(jobs.c.claims >= MAX_CLAIMS)
+    return (
+        update(jobs)
+        .add_cte(_record(lost))
+        .where(jobs.c.id == lost.c.id)
+        .values(
+            state=State.BROKEN.value,
+            reason=f"its worker was lost {MAX_CLAIMS} times while it ran",
+            finished_at=func.now(),
+            **_no_lease,
+        )
+        .returning(jobs.c.id)
     )
-    .returning(jobs.c.id)
-)
+
+
+#: Jobs whose workers were lost too often end; records the last lost attempt of each.
+BREAK_LOST: Executable = _break_lost()
 
 
 def _overdue() -> Executable:
-    due = (
-        select(jobs.c.id)
-        .where(
-            or_(
-                and_(
-                    jobs.c.state == State.QUEUED.value,
-                    jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
-                ),
-                and_(_expired, jobs.c.rung_at < _ago(literal(5))),
-            ),
+    # Each kind by its own index: with `OR` between them every waiting job would be read and sorted.
+    def oldest(name: str, *which: ColumnElement[bool]) -> CTE:
+        return (
+            select(jobs.c.id)
+            .where(*which)
+            .order_by(jobs.c.rung_at)
+            .limit(bindparam("most", type_=Integer))
+            .with_for_update(skip_locked=True)
+            .cte(name)
         )
-        .order_by(jobs.c.rung_at)
-        .limit(bindparam("most", type_=Integer))
-        .with_for_update(skip_locked=True)
-        .cte("due")
+
+    waiting = oldest(
+        "waiting",
+        jobs.c.state == State.QUEUED.value,
+        jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
     )
+    lost = oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5)))
+    due = union_all(select(waiting.c.id), select(lost.c.id))
     return (
-        update(jobs).where(jobs.c.id == due.c.id).values(rung_at=func.now()).returning(jobs.c.id, jobs.c.task)
+        update(jobs)
+        # As an array: the planner looks few of them up, rather than joining with the whole table.
+        .where(jobs.c.id == func.any(func.array(due.scalar_subquery())))
+        .values(rung_at=func.now())
+        .returning(jobs.c.id, jobs.c.task)
     )
 
 
-#: after_s, most -> jobs that nobody took within `after_s` of their last ring, or whose lease expired.
+#: after_s, most -> jobs that nobody took within `after_s` of their last ring, and jobs whose lease expired; at
+#: most `most` of each, the oldest first.
 OVERDUE: Executable = _overdue()
 
 # --- workers ------------------------------------------------------------------------------------------

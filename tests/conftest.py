@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import hypothesis
 import pytest
 import redis
 from alembic import command
@@ -19,6 +20,14 @@ from retort.embedded import Postgres, Valkey
 from worker.sandbox import images
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is no reason for a property to fail.
+hypothesis.settings.register_profile(
+    "retort",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("retort")
 
 
 @dataclass(frozen=True)

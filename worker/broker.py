@@ -6,6 +6,7 @@ from uuid import UUID
 
 import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, state_message
 from domain.states import State
@@ -55,12 +56,14 @@ class Bell:
             socket_connect_timeout=TIMEOUT_S,
         )
 
-    def ring(self, job_id: UUID) -> None:
-        """Ask some worker to do a job's next step."""
+    def ring(self, job_id: UUID) -> bool:
+        """Ask some worker to do a job's next step; whether the broker took it."""
         try:
             self._app.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id))
-        except (OSError, redis.RedisError, self._app.connection_for_write().connection_errors) as e:
+        except (OSError, redis.RedisError, OperationalError) as e:
             log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
+            return False
+        return True
 
     def tell(self, job_id: UUID, state: State) -> None:
         """Publish a job's new state."""

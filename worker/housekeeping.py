@@ -70,6 +70,8 @@ class Every:
                 self._step()
             except SQLAlchemyError as e:
                 log.warning("%s: the database is away: %s", self._name, str(e).splitlines()[0])
+            except Exception:  # a worker whose sweeper ended unnoticed would lose jobs
+                log.exception("%s failed; it goes on", self._name)
             if self._stop.wait(self._seconds):
                 return
 
@@ -85,7 +87,8 @@ def sweep(store: Store, bell: Bell) -> None:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
     for job_id in overdue:
-        bell.ring(job_id)
+        if not bell.ring(job_id):
+            break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 

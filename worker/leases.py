@@ -84,21 +84,26 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
+    def extend(self) -> None:
+        """Extend every lease once, and let go of those that are lost."""
+        with self._lock:
+            held = dict(self._held)
+        if not held:
+            return
+        try:
+            kept = self._store.heartbeat(held)
+        except SQLAlchemyError as e:
+            # Nobody else can claim while the database is away; if somebody did, the token will tell.
+            log.warning("leases could not be extended: %s", e)
+            return
+        for token in held.keys() - kept:
+            with self._lock:
+                # A job that ended meanwhile has given its lease up itself.
+                lease = self._held.get(token)
+            if lease is not None and not lease.lost:
+                # In a thread of its own: it may wait for the engine, and the other leases must not.
+                threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
+
     def _keep(self) -> None:
         while not self._stop.wait(LEASE_S / 3):
-            with self._lock:
-                held = dict(self._held)
-            if not held:
-                continue
-            try:
-                kept = self._store.heartbeat(held)
-            except SQLAlchemyError as e:
-                # Nobody else can claim while the database is away; if somebody did, the token will tell.
-                log.warning("leases could not be extended: %s", e)
-                continue
-            for token in held.keys() - kept:
-                with self._lock:
-                    # A job that ended meanwhile has given its lease up itself.
-                    lease = self._held.get(token)
-                if lease is not None and not lease.lost:
-                    lease.lose()
+            self.extend()

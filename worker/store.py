@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, Executable, Row, create_engine, text
+from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import statements
 from domain.bell import LEASE_S
 from domain.limits import Limits
 from domain.states import State
+from worker.hot import Hot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -69,6 +70,8 @@ class Store:
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
         options = {"options": "-c synchronous_commit=off"}
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
+        self._hot = Hot(self._durable)
+        self._hot_hasty = Hot(self._hasty)
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
@@ -93,14 +96,14 @@ class Store:
         """Take the lease of a job that is queued, or whose worker was lost; None if it is not to be had."""
         values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_state": state.value}
         for statement in (statements.CLAIM, statements.RECLAIM):
-            row = _first(self._hasty, statement, values)
+            row = self._hot_hasty.first(statement, values)
             if row is not None:
                 return _job(row, token)
         return None
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
-        values = {"b_verdict": verdict, "b_reason": reason}
+        values = {"b_verdict": verdict, "b_reason": _storable(reason)}
         return self._end(statements.FINISH, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
@@ -109,21 +112,21 @@ class Store:
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self._end(statements.BREAK, job, attempt, {"b_reason": reason})
+        return self._end(statements.BREAK, job, attempt, {"b_reason": _storable(reason)})
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""
         values = {"b_id": job.id, "b_token": job.token}
-        return _first(self._durable, statements.RELEASE, values) is not None
+        return self._hot.first(statements.RELEASE, values) is not None
 
     def _end(
         self, statement: Executable, job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]
     ) -> bool:
-        record = {f"a_{name}": attempt.get(name) for name in statements.ATTEMPT_FIELDS}
+        record = {f"a_{name}": _storable(attempt.get(name)) for name in statements.ATTEMPT_FIELDS}
         parameters = {"b_id": job.id, "b_token": job.token, **values, **record}
         # A result is worth waiting for: the database may be restarting. Repeating is safe; if the first try
         # did commit, the token is gone and the second changes nothing.
-        row = _patiently(lambda: _first(self._durable, statement, parameters))
+        row = _patiently(lambda: self._hot.first(statement, parameters))
         return row is not None
 
     # --- many jobs --------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ class Store:
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:
         """Say how this worker is."""
-        values = {"instance": instance, "ready": ready, "why_not": why_not, "facts": facts}
+        values = {"instance": instance, "ready": ready, "why_not": _storable(why_not), "facts": facts}
         with self._reserved.connect() as connection:
             connection.execute(statements.REPORT_WORKER, values)
 
@@ -161,10 +164,11 @@ class Store:
             connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
 
 
-def _first(engine: Engine, statement: Executable, parameters: dict[str, Any]) -> Row[Any] | None:
-    with engine.connect() as connection:
-        row: Row[Any] | None = connection.execute(statement, parameters).first()
-        return row
+def _storable(value: Any) -> Any:
+    """Text as the database can hold it: what a broken sandbox said of itself may be anything."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _patiently(step: Callable[[], T]) -> T:

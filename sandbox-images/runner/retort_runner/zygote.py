@@ -51,6 +51,8 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int, rlimits: 
     began = time.monotonic()
     if modules:
         _import(modules, uid)
+    # The compiler builds its types at its first use, which takes longer than to start a program.
+    compile("0", "<string>", "exec")
     # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
     gc.collect()
     gc.freeze()

@@ -1,0 +1,36 @@
+"""What API and worker agree on about the broker."""
+
+import pytest
+
+from domain.bell import LEASE_S, MAX_CLAIMS, celery_broker_url, parse_state_message, state_message
+from domain.ids import new_id
+from domain.states import State
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_state_message_is_read_as_it_was_written(state: State) -> None:
+    job_id = new_id()
+    assert parse_state_message(state_message(job_id, state)) == (job_id, state)
+
+
+@pytest.mark.parametrize("message", ["", " ", "running", "not-an-id running", "running not-an-id"])
+def test_what_is_no_state_message_is_refused(message: str) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        parse_state_message(message)
+
+
+@pytest.mark.parametrize(
+    ("ours", "celerys"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("rediss://user:secret@host/2", "rediss://user:secret@host/2"),
+        ("unix:///run/v.sock", "redis+socket:///run/v.sock?virtual_host=0"),
+        ("unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=3"),
+    ],
+)
+def test_the_broker_as_celery_spells_it(ours: str, celerys: str) -> None:
+    assert celery_broker_url(ours) == celerys
+
+
+def test_the_promised_numbers() -> None:
+    assert (LEASE_S, MAX_CLAIMS) == (30, 3)

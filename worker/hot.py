@@ -1,0 +1,70 @@
+"""The statements that every job runs, without SQLAlchemy's execution layer.
+
+SQLAlchemy writes the SQL and opens the connections; a statement known beforehand needs no more of it. Each
+thread keeps one connection for good. Saves about half of a statement's CPU time.
+"""
+
+import threading
+from typing import Any
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from sqlalchemy import Engine, Executable
+from sqlalchemy.engine.interfaces import Compiled
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql import ClauseElement
+
+
+class Hot:
+    """Runs single statements on an engine in autocommit mode."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._local = threading.local()
+        self._compiled: dict[Executable, tuple[Compiled, str]] = {}
+
+    def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The first row of the result, with its columns as attributes.
+
+        A connection that the server ended since it was last used is replaced, and the statement run again:
+        what these statements write is fenced, so that a repetition changes nothing.
+
+        Raises:
+            OperationalError: the database is away.
+        """
+        compiled, sql = self._sql(statement)
+        values = compiled.construct_params(parameters)
+        for fresh in (False, True):
+            try:
+                cursor = self._cursor(fresh=fresh)
+                cursor.execute(sql, values, prepare=True)
+                return cursor.fetchone()
+            except (psycopg.OperationalError, psycopg.InterfaceError) as e:
+                self._drop()
+                if fresh:
+                    raise OperationalError(sql, None, e, connection_invalidated=True) from e
+        raise AssertionError("unreachable")
+
+    def _sql(self, statement: Executable) -> tuple[Compiled, str]:
+        known = self._compiled.get(statement)
+        if known is None:
+            assert isinstance(statement, ClauseElement)  # noqa: S101 (all of ours are)
+            compiled = statement.compile(dialect=self._engine.dialect)
+            known = self._compiled[statement] = (compiled, str(compiled))
+        return known
+
+    def _cursor(self, *, fresh: bool) -> "psycopg.Cursor[Any]":
+        cursor: psycopg.Cursor[Any] | None = getattr(self._local, "cursor", None)
+        if cursor is None or fresh:
+            held = self._engine.raw_connection()
+            driver = held.driver_connection
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 (the settings' URL names psycopg)
+            cursor = driver.cursor(binary=True, row_factory=namedtuple_row)
+            self._local.held, self._local.cursor = held, cursor
+        return cursor
+
+    def _drop(self) -> None:
+        held = getattr(self._local, "held", None)
+        if held is not None:
+            held.invalidate()
+        self._local.held = self._local.cursor = None
