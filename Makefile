@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop test lint images clean
+.PHONY: help venv run stop test lint images bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ lint: $(STAMP) ## Check style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+bench: $(STAMP) ## Measure; give the machine to it alone (ARGS=--quick for a trial)
+	@$(RETORT) engine ensure
+	@$(PY) -m worker.sandbox.images build --quiet
+	@$(PY) -m benchmarks.run $(ARGS)
 
 clean: ## Remove .venv and caches; the service's data in .retort stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

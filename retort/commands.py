@@ -55,14 +55,9 @@ def first_key(name: str) -> list[str]:
     return python("api.keys", "create", name, "--if-none")
 
 
-def api(host: str, port: int) -> list[str]:
-    """Serve HTTP."""
-    return python(
-        "uvicorn", "--factory", "api.main:create_app", "--app-dir", HOUSE,
-        "--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools",
-        "--no-access-log", "--no-server-header",  # the application writes an access log of its own
-        "--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "10",
-    )  # fmt: skip
+def api() -> list[str]:
+    """Serve HTTP, where RETORT_HOST and RETORT_PORT say."""
+    return python("api")
 
 
 def worker() -> list[str]:

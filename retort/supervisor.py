@@ -136,8 +136,7 @@ class Supervisor:
             self._first_key(env)
         if not self._asked_to_stop:
             polite = ((signal.SIGTERM, self._options.grace_s),)
-            api = commands.api(self._options.host, self._port)
-            self._launch("api", Program("API", api, log=self._log("api"), env=commands.for_api(env),
+            self._launch("api", Program("API", commands.api(), log=self._log("api"), env=commands.for_api(env),
                                         steps=((signal.SIGTERM, 15.0),)))  # fmt: skip
             self._launch(
                 "worker",

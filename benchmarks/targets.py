@@ -1,0 +1,79 @@
+"""What the service promises, held against what was measured."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.document import Document
+
+#: The floor that ratios refer to: what any service pays that makes a container per run.
+FLOOR = "floor.true"
+FLOOR_PARALLEL = "floor.true.parallel"
+
+RECYCLED_RATES = tuple(f"e2e.recycled.{clients}" for clients in (1, 2, 4, 8, 16))
+FRESH_RATES = tuple(f"e2e.fresh.{clients}" for clients in (4, 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise: the figure of a run, and its bound."""
+
+    title: str
+    unit: str
+    bound: float
+    at_most: bool  # else at least
+    measured: Callable[[Document], float | None]
+
+    def met(self, value: float | None) -> bool | None:
+        """Whether a figure keeps the promise; None if it was not measured."""
+        if value is None:
+            return None
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A target after a run."""
+
+    title: str
+    unit: str
+    bound: float
+    at_most: bool
+    measured: float | None
+    met: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def _best(document: Document, keys: tuple[str, ...]) -> float | None:
+    return max((rate for key in keys if (rate := document.rate(key)) is not None), default=None)
+
+
+def fresh_share(document: Document) -> float | None:
+    """Jobs with a fresh container each, as a percentage of what the engine alone can do."""
+    ours, floor = _best(document, FRESH_RATES), document.rate(FLOOR_PARALLEL)
+    return None if ours is None or not floor else 100 * ours / floor
+
+
+TARGETS = (
+    Target("driver round trip in a recycled cell, p50", "ms", 3, True, lambda d: d.time("driver.recycled")),
+    Target(
+        "computation with pandas, added by us, p50", "ms", 10, True, lambda d: d.time("driver.pandas.added")
+    ),
+    Target("end to end over HTTP, p50", "ms", 10, True, lambda d: d.time("e2e.latency.recycled")),
+    Target("end to end over HTTP, p99", "ms", 40, True, lambda d: d.time("e2e.latency.recycled", "p99")),
+    Target("jobs per second, recycled cells", "/s", 200, False, lambda d: _best(d, RECYCLED_RATES)),
+    Target("jobs per second, fresh container each, share of the engine's rate", "%", 95, False, fresh_share),
+)
+
+
+def judge(document: Document) -> list[Judged]:
+    """Every target with what was measured."""
+    judged = []
+    for target in TARGETS:
+        value = target.measured(document)
+        bounds = (target.title, target.unit, target.bound, target.at_most)
+        judged.append(Judged(*bounds, value, target.met(value)))
+    return judged
