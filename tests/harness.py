@@ -141,6 +141,11 @@ class Jobs:
         with self.engine.connect() as connection:
             return connection.execute(select(workers).where(workers.c.instance == instance)).first()
 
+    def forget(self, instance: str) -> None:
+        """Forget what a worker said, so that what is read next is new."""
+        with self.engine.connect() as connection:
+            connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
+
 
 class Broker:
     """The broker and the event bus."""

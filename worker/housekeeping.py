@@ -23,7 +23,7 @@ from worker.store import Store
 log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
-REPORT_S = 3.0
+REPORT_S = 1.0
 
 #: Seconds between tries to examine the sandboxes, and between examinations.
 GUARD_S = 2.0

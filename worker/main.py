@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -107,6 +108,7 @@ def run(settings: WorkerSettings) -> int:
         store.warm_up(settings.jobs)
         leases.open()
         closing.callback(leases.close)
+        closing.callback(store.forget, settings.instance)  # once nobody reports any more
         for every in (
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
@@ -114,7 +116,6 @@ def run(settings: WorkerSettings) -> int:
         ):
             every.open()
             closing.callback(every.close)
-        closing.callback(store.forget, settings.instance)
         return serve(app, pipeline, settings)
 
 
@@ -145,8 +146,14 @@ def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
     return int(worker.exitcode or 0)
 
 
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
+
+
 def main() -> None:
     """Read the settings and run."""
+    # Until Celery minds the signal: whoever is told to stop while it starts removes its containers, too.
+    signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level)
     for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours

@@ -1,11 +1,13 @@
 """One container and the conversation with its runner."""
 
+import os
 import select
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,9 @@ RESET_S = 5.0
 #: Seconds that a job's end may take to arrive after its time limit, before the container is killed for it.
 #: The runner stops nothing by time itself; this only lets a program that ended in time be heard.
 GRACE_S = 0.02
+
+#: Seconds past that in which frames that keep coming are still read, to find the end among them.
+OVERRUN_S = 1.0
 
 _RECEIVE = 1 << 18
 
@@ -242,9 +247,10 @@ class Cell:
                 if ending.killed or ending.container_oom:
                     return None
                 raise
-            if frame is None:
+            if frame is None or (frame[0] is not Kind.EXIT and time.monotonic() > deadline + OVERRUN_S):
                 ending.timed_out = True
-                self._engine.kill(self.id)
+                with suppress(EngineError):  # the verdict stands, and whoever destroys the cell tries again
+                    self._engine.kill(self.id)
                 return None
             kind, payload = frame
             if kind in output:
@@ -278,6 +284,11 @@ class Cell:
             ending.peak_bytes = int(_number(facts, "peak_bytes", 1 << 50))
         ending.oom_kills = int(_number(facts, "oom_kills", 1 << 31))
         ending.output_limit = facts.get("output_limit") is True
+        if ending.status is None:
+            if not ending.output_limit:
+                raise CellLost("the runner broke the protocol: an end without a status")
+        elif not (os.WIFEXITED(ending.status) or os.WIFSIGNALED(ending.status)):
+            raise CellLost(f"the runner broke the protocol: {ending.status} is not the status of an end")
         # What the program wrote beyond its limit was counted inside, and never sent.
         ending.stdout_bytes = max(ending.stdout_bytes, int(_number(facts, "stdout_bytes", 1 << 50)))
         ending.stderr_bytes = max(ending.stderr_bytes, int(_number(facts, "stderr_bytes", 1 << 50)))

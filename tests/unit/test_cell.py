@@ -1,0 +1,263 @@
+"""A cell whose runner may say anything: the host believes nothing that cannot be."""
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.limits import load_profiles
+from worker.sandbox import cell as cells
+from worker.sandbox.cell import Cell, CellLost, Ending, Program
+from worker.sandbox.engine import EngineDown
+from worker.sandbox.frames import PROTOCOL
+from worker.sandbox.spec import CellSpec
+from worker.sandbox.verdict import decide
+
+STANDARD = load_profiles()["standard"]
+EXIT: dict[str, Any] = {
+    "status": 0,
+    "wall_s": 0.1,
+    "cpu_s": 0.1,
+    "peak_bytes": 1000,
+    "oom_kills": 0,
+    "stdout_bytes": 0,
+    "stderr_bytes": 0,
+    "output_limit": False,
+    "level": 0,
+}
+
+
+class Wire:
+    """Stands for the engine: its only container is a socket whose other end the test holds."""
+
+    def __init__(self) -> None:
+        self.socket, self.runner = socket.socketpair()
+        self.kills = 0
+        self.down = False
+
+    def create(self, _: Any) -> str:
+        """A container."""
+        return "container"
+
+    def attach(self, _: str) -> "Wire":
+        """Its stream, which is in this object too."""
+        return self
+
+    def start(self, _: str) -> None:
+        """The runner comes up."""
+        self.say(b"U", orjson.dumps({"protocol": PROTOCOL}))
+
+    def kill(self, _: str) -> None:
+        """Count."""
+        self.kills += 1
+        if self.down:
+            raise EngineDown("the engine is away")
+
+    def update(self, *_: Any) -> None:
+        """Take any limits."""
+
+    def inspect(self, _: str) -> dict[str, Any]:
+        """No memory ended."""
+        return {"State": {"OOMKilled": False}}
+
+    def wait(self, *_: Any) -> int:
+        """It ended."""
+        return 0
+
+    def remove(self, _: str) -> None:
+        """Gone."""
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def say(self, kind: bytes, payload: bytes) -> None:
+        """One frame of the runner."""
+        frame = struct.pack(">Ic", len(payload), kind) + payload
+        self.runner.sendall(struct.pack(">BxxxI", 1, len(frame)) + frame)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """An engine."""
+    made = Wire()
+    yield made
+    made.socket.close()
+    made.runner.close()
+
+
+def started(wire: Wire) -> Cell:
+    """A cell whose runner is up."""
+    spec = CellSpec("image", STANDARD, "runc", "test", "w", 1_000_000, STANDARD.defaults)
+    cell = Cell(wire, spec)  # type: ignore[arg-type]
+    cell.start()
+    return cell
+
+
+def run(wire: Wire, *said: tuple[bytes, Any], timeout_s: int = 60) -> Ending:
+    """Run a program of which the runner says this."""
+    cell = started(wire)
+    for kind, payload in said:
+        wire.say(kind, payload if isinstance(payload, bytes) else orjson.dumps(payload))
+    limits = STANDARD.resolve({"timeout_s": timeout_s, "output_bytes": 1024})
+    try:
+        return cell.run(Program(b"", "main.py", limits))
+    finally:
+        cell.destroy()
+
+
+def test_an_ordinary_end(wire: Wire) -> None:
+    ending = run(wire, (b"O", b"out"), (b"E", b"err"), (b"T", {"cpu_s": 0.05, "memory": 500}), (b"X", EXIT))
+    assert (ending.status, ending.stdout, ending.stderr) == (0, b"out", b"err")
+    assert (ending.stdout_bytes, ending.cpu_s, ending.peak_bytes) == (3, 0.1, 1000)
+    assert [ending.timed_out, ending.killed, ending.output_limit] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": None},
+        {"status": 0x7F},  # stopped, not ended
+        {"status": 0x137F},
+        {"status": 0xFFFF},  # continued
+        {"status": -1},
+        {"status": 1 << 20},
+        {"status": "0"},
+        {"status": True},
+        {"wall_s": None},
+        {"wall_s": -1},
+        {"wall_s": "1"},
+        {"cpu_s": None},
+        {"cpu_s": 1e10},
+        {"peak_bytes": -1},
+        {"peak_bytes": 1 << 60},
+        {"oom_kills": -1},
+        {"oom_kills": []},
+        {"stdout_bytes": None},
+        {"stderr_bytes": 1 << 60},
+        {"level": 101},
+    ],
+    ids=str,
+)
+def test_an_end_that_cannot_be(wire: Wire, wrong: dict[str, Any]) -> None:
+    with pytest.raises(CellLost):
+        run(wire, (b"X", {**EXIT, **wrong}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (b"X", b"not JSON"),
+        (b"X", []),
+        (b"X", {}),
+        (b"T", {"cpu_s": "much"}),
+        (b"T", {"memory": -5}),
+        (b"T", b"\xff"),
+        (b"U", {"protocol": PROTOCOL}),  # once was enough
+        (b"C", {"clean": True}),  # nobody asked yet
+        (b"P", b"7"),
+        (b"O", b"x" * 1025),  # more than was allowed
+        (b"J", b""),
+    ],
+)
+def test_what_no_runner_says_during_a_job(wire: Wire, kind: bytes, payload: Any) -> None:
+    with pytest.raises(CellLost):
+        run(wire, (kind, payload), (b"X", EXIT))
+
+
+def test_a_runner_that_hangs_up_is_lost(wire: Wire) -> None:
+    cell = started(wire)
+    wire.runner.shutdown(socket.SHUT_WR)
+    with pytest.raises(CellLost):
+        cell.run(Program(b"", "main.py", STANDARD.defaults))
+
+
+KINDS = st.sampled_from([b"O", b"T", b"P", b"X", b"C", b"U"])
+FACTS = st.none() | st.booleans() | st.integers(-9, 1 << 17) | st.text()
+
+
+@given(st.lists(st.tuples(KINDS, st.binary(max_size=50)), max_size=5))
+def test_whatever_a_runner_says_there_is_an_ending_or_a_loss(said: list[tuple[bytes, bytes]]) -> None:
+    wire = Wire()
+    try:
+        decide(run(wire, *said, (b"X", EXIT)))
+    except CellLost:
+        pass
+    finally:
+        wire.close()
+        wire.runner.close()
+
+
+@given(st.dictionaries(st.sampled_from(sorted(EXIT)), FACTS))
+def test_whatever_an_exit_says_there_is_a_verdict_or_a_loss(facts: dict[str, Any]) -> None:
+    wire = Wire()
+    try:
+        decide(run(wire, (b"X", {**EXIT, **facts})))
+    except CellLost:
+        pass
+    finally:
+        wire.close()
+        wire.runner.close()
+
+
+def test_silence_ends_at_the_time_limit(wire: Wire) -> None:
+    ending = run(wire, (b"O", b"so far"), timeout_s=1)
+    assert (ending.timed_out, ending.stdout, wire.kills) == (True, b"so far", 1)
+
+
+def test_a_time_limit_holds_while_the_engine_is_away(wire: Wire) -> None:
+    wire.down = True
+    assert run(wire, timeout_s=1).timed_out
+
+
+def test_no_chatter_outlasts_the_time_limit(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "OVERRUN_S", 0.1)
+    done = threading.Event()
+
+    def chatter() -> None:
+        while not done.is_set():
+            try:
+                for _ in range(100):
+                    wire.say(b"O", b"")
+            except OSError:
+                return
+
+    cell = started(wire)
+    talker = threading.Thread(target=chatter, daemon=True)
+    talker.start()
+    try:
+        ending = cell.run(Program(b"", "main.py", STANDARD.resolve({"timeout_s": 1})))
+    finally:
+        done.set()
+        cell.destroy()
+        wire.runner.close()
+        talker.join(30)
+    assert ending.timed_out
+
+
+def test_a_killed_cell_has_no_verdict(wire: Wire) -> None:
+    cell = started(wire)
+    cell.kill()
+    wire.runner.shutdown(socket.SHUT_WR)
+    ending = cell.run(Program(b"", "main.py", STANDARD.defaults))
+    assert ending.killed
+    assert ending.status is None
+
+
+def test_a_runner_of_another_version_is_not_used(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "PROTOCOL", PROTOCOL + 1)
+    with pytest.raises(CellLost, match="protocol"):
+        started(wire)
+
+
+def test_an_idle_cell_that_says_something_is_not_used(wire: Wire) -> None:
+    cell = started(wire)
+    assert cell.alive()
+    wire.say(b"O", b"psst")
+    assert not cell.alive()
