@@ -1,6 +1,7 @@
 """Entry point of a worker: `python -m worker.main`. Wires the parts and hands over to Celery."""
 
 import fcntl
+import gc
 import logging
 import signal
 import sys
@@ -142,6 +143,9 @@ def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
         quiet=True,
         loglevel=settings.log_level,
     )
+    # What is loaded by now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -142,7 +142,7 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
     """
     return {
         "Image": spec.image,
-        "Cmd": runner_arguments(spec),
+        "Cmd": [str(spec.uid)],
         "Hostname": HOSTNAME,
         "Domainname": "",
         "User": "0:0",
@@ -161,12 +161,3 @@ def container_config(spec: CellSpec) -> dict[str, Any]:
         },
         "HostConfig": host_config(spec),
     }
-
-
-def runner_arguments(spec: CellSpec) -> list[str]:
-    """The runner's command line: who the guest is, and the limits that the runner sets itself.
-
-    A guest can read it in /proc/1/cmdline; it holds nothing worth hiding.
-    """
-    fixed = spec.profile.fixed
-    return [str(spec.uid), str(fixed.open_files), str(fixed.file_mb * MB)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import posix
@@ -81,12 +80,9 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     posix._exit(code)
 
 
-def prepare(rlimits: dict[str, int]) -> None:
+def prepare() -> None:
     """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
-    _signal.set_wakeup_fd(-1)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    prepare_guest(rlimits)
-    sys.path[0] = WORK  # was the runner's folder
+    prepare_guest()
     _streams()
     exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
     sys.stdout.flush()

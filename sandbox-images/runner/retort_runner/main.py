@@ -36,7 +36,7 @@ def _levels() -> list[Level]:
 class Runner:
     """State between frames. `zygotes` are the helpers, from the lowest; only the last may not be ready."""
 
-    def __init__(self, uid: int, rlimits: dict[str, int]) -> None:
+    def __init__(self, uid: int) -> None:
         self.uid = uid
         self.counters = Counters()
         # The kernel tells of ended children through this pipe, so that one poll waits for everything.
@@ -46,7 +46,7 @@ class Runner:
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         self.levels = [Level((), ()), *_levels()]
-        self.zygotes = [Zygote.first(self.levels[0], uid, rlimits)]
+        self.zygotes = [Zygote.first(self.levels[0], uid)]
         self.zygote_speaks()
 
     def zygote_speaks(self) -> None:
@@ -64,7 +64,7 @@ class Runner:
             last.park()
         elif not self._grow():
             wire.send_facts(wire.PRELOADED, **facts)
-            for zygote in self.zygotes[1:]:
+            for zygote in self.zygotes:
                 zygote.park()
 
     def _grow(self) -> bool:
@@ -107,7 +107,7 @@ class Runner:
         job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
         facts = job.run(zygote)
         facts["level"] = self.zygotes.index(zygote)
-        wire.send_facts(wire.EXIT, **facts)
+        wire.send_all([*job.held, (wire.EXIT, wire.facts_of(**facts))])
         if job.zygote_lost:
             raise SystemExit("a helper died")
         if header.get("reset"):
@@ -147,16 +147,17 @@ def _forget_ourselves() -> None:
 
 
 def main() -> None:
-    """Run as PID 1: `python3 /opt/retort UID NOFILE FSIZE`, the guest's user and resource limits."""
-    uid, nofile, fsize = (int(word) for word in sys.argv[1:])
+    """Run as PID 1: `python3 /opt/retort/__main__.py UID`, the guest's user."""
+    uid = int(sys.argv[1])
     os.setgroups([])
+    os.umask(0o022)
     drop_inheritable()
     os.environ.pop("HOSTNAME", None)
     os.environ.update({"HOME": WORK, "PWD": WORK, "USER": "guest", "LOGNAME": "guest"})
     _forget_ourselves()
     gc.freeze()
-    runner = Runner(uid, {"core": 0, "nofile": nofile, "fsize": fsize})
-    wire.send_facts(wire.UP, protocol=2, python=sys.version.split()[0], held=runner.counters.held())
+    runner = Runner(uid)
+    wire.send_facts(wire.UP, protocol=3, python=sys.version.split()[0], held=runner.counters.held())
     try:
         runner.forever()
     except (wire.Closed, BrokenPipeError):

@@ -54,10 +54,10 @@ def receive_with(channel: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(unpack(f"{len(data) // 4}i", data))
 
 
-def wait(channel: socket.socket, uid: int, rlimits: dict[str, int]) -> NoReturn:
+def wait(channel: socket.socket, uid: int) -> NoReturn:
     """In the forked process: get ready, wait for a program, run it. Ends when the channel does."""
     try:
-        guest.prepare(rlimits)
+        guest.prepare()
         message, stdio = receive_with(channel)
         if not message:
             posix._exit(0)

@@ -6,7 +6,6 @@ import _signal  # type: ignore[import-not-found]
 import ctypes
 import errno
 import os
-import resource
 from struct import pack, unpack
 
 _PR_SET_DUMPABLE = 4
@@ -25,11 +24,8 @@ def drop_inheritable() -> None:
     _libc.capset(header, pack("=6I", *words))
 
 
-def prepare_guest(limits: dict[str, int]) -> None:
-    """Everything about becoming the guest that does not yet give up being root.
-
-    `limits`: `core`, `nofile`, `fsize`: counts and bytes.
-    """
+def prepare_guest() -> None:
+    """What about becoming the guest does not yet give up being root. Resource limits are the container's."""
     try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(fd, b"1000")  # of all processes here the guest's go first when memory ends
@@ -37,13 +33,6 @@ def prepare_guest(limits: dict[str, int]) -> None:
     except OSError:
         pass  # gVisor has no such file
     os.setsid()
-    for name, number in (
-        ("core", resource.RLIMIT_CORE),
-        ("nofile", resource.RLIMIT_NOFILE),
-        ("fsize", resource.RLIMIT_FSIZE),
-    ):
-        resource.setrlimit(number, (limits[name], limits[name]))
-    os.umask(0o022)
     _become(-1)  # changes nothing; see guest.prepare
 
 
@@ -53,7 +42,6 @@ def become_guest(uid: int) -> None:
 
 
 def _become(uid: int) -> None:
-    os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     # The change of user made /proc/self root's; without this the guest could not open /dev/stdout. Its memory

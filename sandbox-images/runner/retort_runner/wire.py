@@ -37,14 +37,16 @@ class Closed(Exception):
     """The host hung up."""
 
 
-def send(kind: bytes, payload: bytes = b"") -> None:
-    """Write one frame to the host; blocks while the host does not read."""
-    header = HEADER.pack(len(payload), kind)
-    done = posix.writev(1, (header, payload))
-    if done < len(header) + len(payload):
-        rest = memoryview(header + payload)[done:]
-        while rest:
-            rest = rest[posix.write(1, rest) :]
+def send_all(frames: list[tuple[bytes, bytes]]) -> None:
+    """Write frames to the host in one go; blocks while the host does not read."""
+    parts = []
+    for kind, payload in frames:
+        parts.append(HEADER.pack(len(payload), kind))
+        parts.append(payload)
+    whole = b"".join(parts)
+    done = posix.write(1, whole)
+    while done < len(whole):
+        done += posix.write(1, whole[done:])
 
 
 def _json(value: Any) -> str:
@@ -58,9 +60,14 @@ def _json(value: Any) -> str:
     return '"' + "".join(c if c.isprintable() and c.isascii() and c not in '"\\' else "?" for c in value) + '"'
 
 
+def facts_of(**facts: Any) -> bytes:
+    """A JSON object of numbers, booleans, plain texts and None."""
+    return ("{" + ",".join(f'"{name}":{_json(value)}' for name, value in facts.items()) + "}").encode()
+
+
 def send_facts(kind: bytes, **facts: Any) -> None:
-    """Write one frame with a JSON object of numbers, booleans, plain texts and None."""
-    send(kind, ("{" + ",".join(f'"{name}":{_json(value)}' for name, value in facts.items()) + "}").encode())
+    """Write one frame with a JSON object."""
+    send_all([(kind, facts_of(**facts))])
 
 
 def _read_exactly(count: int) -> bytes:

@@ -16,10 +16,12 @@ import gc
 import marshal
 import os
 import posix
+import sys
 import time
 
 from retort_runner import parked
 from retort_runner.cgroup import Counters
+from retort_runner.guest import WORK
 from retort_runner.parked import Parked
 from retort_runner.privileges import AsGuest
 from retort_runner.reset import seed
@@ -46,11 +48,12 @@ def used(usage: resource.struct_rusage) -> dict[str, Any]:
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
 
 
-def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int, rlimits: dict[str, int]) -> NoReturn:
+def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int) -> NoReturn:
     """Be the helper that has imported `modules`."""
     began = time.monotonic()
     if modules:
         _import(modules, uid)
+    sys.path[0] = WORK  # was the runner's folder
     # The compiler builds its types at its first use, which takes longer than to start a program.
     compile("0", "<string>", "exec")
     # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
@@ -71,8 +74,8 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int, rlimits: 
         if pid == 0:
             channel.close()
             if message != _PARK:
-                _serve(theirs, marshal.loads(message[len(_GROW) :]), uid, rlimits)
-            parked.wait(theirs, uid, rlimits)
+                _serve(theirs, marshal.loads(message[len(_GROW) :]), uid)
+            parked.wait(theirs, uid)
         theirs.close()
         channel.send(marshal.dumps(pid))
         if message == _PARK:
@@ -107,7 +110,7 @@ class Zygote:
         self.parked: Parked | None = None
 
     @classmethod
-    def first(cls, level: Level, uid: int, rlimits: dict[str, int]) -> Zygote:
+    def first(cls, level: Level, uid: int) -> Zygote:
         """Fork the lowest helper off this process, the runner."""
         ours, theirs = parked.pair()
         pid = os.fork()
@@ -118,7 +121,7 @@ class Zygote:
             os.dup2(null, 1)
             _signal.set_wakeup_fd(-1)
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            _serve(theirs, level.modules, uid, rlimits)
+            _serve(theirs, level.modules, uid)
         theirs.close()
         return cls(pid, ours)
 
