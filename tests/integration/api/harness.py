@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,18 +20,10 @@ from api import keys, schemas
 from domain import statements
 from domain.bell import STATES_CHANNEL, state_message
 from domain.tables import jobs
+from tests.harness import eventually
 
 ROOT = Path(__file__).parents[3]
 PROBLEM = "application/problem+json"
-
-
-def eventually(true: Callable[[], bool], what: str, within_s: float = 20) -> None:
-    """Look until something is so. The bound only ends a test that has failed already."""
-    until = time.monotonic() + within_s
-    while not true():
-        if time.monotonic() > until:
-            raise AssertionError(f"never: {what}")
-        time.sleep(0.02)
 
 
 class Server:

@@ -12,7 +12,8 @@ import pytest
 
 from api import keys
 from domain.ids import new_api_key
-from tests.integration.api.harness import ROOT, Contract, Server, Store, eventually
+from tests.harness import eventually
+from tests.integration.api.harness import ROOT, Contract, Server, Store
 
 Connect = Callable[..., httpx.Client]
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")

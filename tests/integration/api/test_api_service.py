@@ -13,7 +13,8 @@ from api import problems, schemas
 from domain.statements import REPORT_WORKER
 from retort.embedded import Postgres
 from tests.conftest import migrate
-from tests.integration.api.harness import Contract, Server, Store, eventually
+from tests.harness import eventually
+from tests.integration.api.harness import Contract, Server, Store
 
 Connect = Callable[..., httpx.Client]
 CODE = {"code": "print(1)"}

@@ -11,7 +11,8 @@ import httpx
 import pytest
 import redis
 
-from tests.integration.api.harness import Server, Store, eventually
+from tests.harness import eventually
+from tests.integration.api.harness import Server, Store
 
 CODE = {"code": "print(1)"}
 Connect = Callable[..., httpx.Client]
