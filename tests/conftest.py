@@ -77,9 +77,8 @@ def redis_url(services: Services) -> str:
     return services.redis_url
 
 
-@pytest.fixture
-def clean_tables(services: Services) -> None:
-    """Every table of ours empty, and nothing in Valkey."""
+def empty(services: Services) -> None:
+    """Empty every table of ours, and Valkey."""
     engine = create_engine(services.database_url)
     names = ", ".join(table.name for table in metadata.sorted_tables)
     with engine.begin() as connection:
@@ -87,6 +86,12 @@ def clean_tables(services: Services) -> None:
     engine.dispose()
     with redis.Redis.from_url(services.redis_url) as client:
         client.flushdb()
+
+
+@pytest.fixture
+def clean_tables(services: Services) -> None:
+    """Every table of ours empty, and nothing in Valkey."""
+    empty(services)
 
 
 @pytest.fixture(scope="session")

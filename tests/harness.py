@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import docker
+import docker.errors
 import redis
 from celery import Celery
 from sqlalchemy import Engine, Row, create_engine, insert, select, text, update
@@ -247,7 +249,8 @@ class Worker:
         if self.process.poll() is None:
             self.kill()
         for container in containers(engine, self.instance):
-            engine.api.remove_container(container, force=True)
+            with suppress(docker.errors.NotFound):  # it was ending by itself
+                engine.api.remove_container(container, force=True)
 
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from domain.bell import MAX_CLAIMS, SANDBOX_QUEUE
 from domain.ids import new_id
 from domain.states import State
+from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, attempt, containers, eventually, instance_name, ready
 from worker.store import Store
 
@@ -21,15 +22,15 @@ FINAL = ("finished", "cancelled", "broken")
 
 @pytest.fixture(scope="module")
 def served(
-    database_url: str,
-    redis_url: str,
+    services: Services,
     engine: docker.DockerClient,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Worker]:
     """The worker."""
     log = tmp_path_factory.mktemp("worker") / "log"
-    worker = Worker(log, database_url, redis_url, instance=instance_name())
-    table = Jobs(database_url)
+    empty(services)
+    worker = Worker(log, services.database_url, services.redis_url, instance=instance_name())
+    table = Jobs(services.database_url)
     try:
         ready(table, worker)
         yield worker
@@ -37,8 +38,8 @@ def served(
         assert containers(engine, worker.instance) == []
     finally:
         table.close()
-        worker.end(engine)
         print(log.read_text())
+        worker.end(engine)
 
 
 def run(jobs_table: Jobs, broker: Broker, code: str, **values: Any) -> UUID:

@@ -49,8 +49,8 @@ def start(
 
     yield new
     for worker in started:
-        worker.end(engine)
         print(worker.log.read_text())
+        worker.end(engine)
 
 
 def numbered(jobs_table: Jobs, count: int, *, pause_s: float = 0.0, never_every: int = 0) -> dict[UUID, bytes]:
