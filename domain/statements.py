@@ -314,7 +314,7 @@ REPORT_WORKER: Executable = _report()
 FORGET_WORKER: Executable = workers.delete().where(workers.c.instance == bindparam("b_instance"))
 
 #: Seconds after which a silent worker counts as gone.
-WORKER_SILENT_S = 15
+WORKER_SILENT_S = 6
 
 #: The workers that spoke lately.
 LIVE_WORKERS: Select[Any] = select(workers).where(

@@ -64,7 +64,6 @@ class Pipeline:
         if job is None:
             return
         with self._leases.hold(job) as lease:
-            self._bell.tell(job.id, State.RUNNING)
             try:
                 lent = self._pool.take(
                     self._images.tags[self._languages[job.language].image],
@@ -75,26 +74,29 @@ class Pipeline:
             except PoolUnavailable as e:
                 log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
                 self._store.release(job)
-                self._bell.tell(job.id, State.QUEUED)
                 return
             self._run(job, lease, lent)
 
     def _run(self, job: ClaimedJob, lease: Lease, lent: Lent) -> None:
-        clean = False
+        reusable = False
         reset = lent.cell.caller is not None
         try:
             try:
                 with lease.guarding(lent.cell.kill):
-                    ending = lent.cell.run(self._program(job), reset=reset)
+                    ending = lent.cell.run(
+                        self._program(job),
+                        reset=reset,
+                        on_start=lambda: self._bell.tell(job.id, State.RUNNING),
+                    )
             except CellLost as e:
                 self._crashed(job, lent, str(e))
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
             self._finish(job, lent, ending)
-            clean = reset and ending.status is not None and self._clean(lent)
+            reusable = reset and ending.status is not None
         finally:
-            self._pool.give_back(lent, clean=clean)
+            self._pool.give_back(lent, reusable=reusable)
 
     def _program(self, job: ClaimedJob) -> Program:
         return Program(
@@ -152,9 +154,3 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
-
-    def _clean(self, lent: Lent) -> bool:
-        left = lent.cell.wait_clean()
-        if left is not None:
-            log.info("a used cell was not clean: %s", left, extra={"container": lent.cell.id})
-        return left is None

@@ -35,7 +35,7 @@ def pool(engine: docker.DockerClient, image: str) -> Iterator[Pool]:
 
 def use(pool: Pool, lent: Lent, code: str, *, reset: bool = False) -> bytes:
     ending = lent.cell.run(program(code), reset=reset)
-    pool.give_back(lent, clean=reset and lent.cell.wait_clean() is None)
+    pool.give_back(lent, reusable=reset)
     return ending.stdout
 
 
@@ -79,7 +79,7 @@ def test_a_cell_that_is_not_clean_is_destroyed(pool: Pool, image: str) -> None:
     lent = pool.take(image, STANDARD, caller="a")
     used = lent.cell.id
     lent.cell.run(program("import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')"), reset=True)
-    pool.give_back(lent, clean=lent.cell.wait_clean() is None)
+    pool.give_back(lent, reusable=True)
     again = pool.take(image, STANDARD, caller="a")
     assert again.cell.id != used
     use(pool, again, "print(1)")

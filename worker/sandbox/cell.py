@@ -99,6 +99,7 @@ class Cell:
         self.preloaded = False
         self.preloading = False
         self.preload_tried = False
+        self.resetting = False  # a reset is under way; `wait_clean` tells how it ended
         self.used_at = time.monotonic()
         self._engine = engine
         self._limits = spec.limits
@@ -190,8 +191,17 @@ class Cell:
 
     # --- running ----------------------------------------------------------------------------------
 
-    def run(self, program: Program, *, reset: bool = False, on_output: OnOutput | None = None) -> Ending:
+    def run(
+        self,
+        program: Program,
+        *,
+        reset: bool = False,
+        on_start: Callable[[], None] | None = None,
+        on_output: OnOutput | None = None,
+    ) -> Ending:
         """Run a program to its end, or kill the container at the time limit.
+
+        `on_start` is called while the program begins.
 
         With `reset` the runner makes the cell ready for another job of the same caller; `wait_clean` tells
         whether it could.
@@ -219,12 +229,15 @@ class Cell:
                 reset=reset,
             ),
         )
+        if on_start is not None:
+            on_start()
         facts = self._follow(ending, output, began + limits.timeout_s + GRACE_S, limits, on_output)
         ending.wall_s = time.monotonic() - began
         ending.stdout, ending.stderr = bytes(output[Kind.STDOUT]), bytes(output[Kind.STDERR])
         ending.stdout_bytes, ending.stderr_bytes = len(ending.stdout), len(ending.stderr)
         if facts is not None:
             self._take_exit(ending, facts)
+            self.resetting = reset
         self.used_at = time.monotonic()
         return ending
 
@@ -303,7 +316,10 @@ class Cell:
             return False
 
     def wait_clean(self) -> str | None:
-        """After a run with `reset`: None if the cell is as good as new, else why not."""
+        """After a run with `reset`: None if the cell is as good as new, else why not. May be asked again."""
+        if not self.resetting:
+            return None
+        self.resetting = False
         try:
             facts = self._expect(Kind.CLEAN, RESET_S)
         except CellLost as e:

@@ -192,7 +192,17 @@ class Pool:
         """
         began = time.monotonic()
         self.shelf(image, profile)
-        shelf = self._shelves[image, profile.name]
+        while True:
+            lent = self._take(self._shelves[image, profile.name], code, caller, began, timeout_s)
+            # Nobody waited for the reset after the last job; by now it is long done.
+            left = lent.cell.wait_clean()
+            if left is None:
+                lent.cell.caller = caller
+                return lent
+            log.info("a used cell was not clean: %s", left, extra={"container": lent.cell.id})
+            self.give_back(lent, reusable=False)
+
+    def _take(self, shelf: _Shelf, code: bytes, caller: str | None, began: float, timeout_s: float) -> Lent:
         wants = any(word in code for word in shelf.mentions)
         with self._changed:
             self._taken_at = began
@@ -207,8 +217,8 @@ class Pool:
                 self.stats.warm += 1
             else:
                 self.stats.cold += 1
-            self._changed.notify_all()
-        lent.cell.caller = caller
+            if not lent.reused:
+                self._changed.notify_all()
         return lent
 
     def _wait(self, shelf: _Shelf, wants: bool, caller: str | None, began: float, timeout_s: float) -> Lent:
@@ -235,11 +245,8 @@ class Pool:
             shelf.waiting -= 1
 
     def _pick(self, shelf: _Shelf, wants: bool, caller: str | None) -> Lent | None:
-        while caller is not None and (used := shelf.used.get(caller)):
-            cell = used.pop()
-            if cell.alive():
-                return Lent(cell, "warm", 0.0, reused=True)
-            self._drop(cell)
+        if caller is not None and (used := shelf.used.get(caller)):
+            return Lent(used.pop(), "warm", 0.0, reused=True)
         while shelf.idle:
             # One in the wanted condition, else one that is not busy importing, else any.
             cell = next(
@@ -254,13 +261,16 @@ class Pool:
             self._drop(cell)
         return None
 
-    def give_back(self, lent: Lent, *, clean: bool) -> None:
-        """End of a job. Unless the cell is `clean` for its caller's next job, it is destroyed."""
+    def give_back(self, lent: Lent, *, reusable: bool) -> None:
+        """End of a job. Unless the cell is `reusable` for its caller's next job, it is destroyed.
+
+        Its reset may still be under way.
+        """
         cell = lent.cell
         with self._changed:
             self.stats.busy -= 1
             shelf = self._shelves[cell.spec.image, cell.spec.profile.name]
-            keep = clean and cell.caller is not None and cell.jobs < REUSE_JOBS and not self._closed
+            keep = reusable and cell.caller is not None and cell.jobs < REUSE_JOBS and not self._closed
             if keep and cell.caller is not None:
                 shelf.used.setdefault(cell.caller, []).append(cell)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import gc
 import os
+import posix
 import select
 import sys
 
@@ -108,14 +109,15 @@ class Runner:
         facts = job.run(zygote)
         facts["level"] = self.zygotes.index(zygote)
         wire.send_all([*job.held, (wire.EXIT, wire.facts_of(**facts))])
+        if not header["reset"]:
+            posix._exit(0)  # single use: the container ends by itself, and everything in it
         if job.zygote_lost:
             raise SystemExit("a helper died")
-        if header.get("reset"):
-            ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
-            left = reset(self.uid, ours)
-            if left is None:
-                zygote.park()
-            wire.send_facts(wire.CLEAN, clean=left is None, left=left)
+        ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
+        left = reset(self.uid, ours)
+        if left is None:
+            zygote.park()
+        wire.send_facts(wire.CLEAN, clean=left is None, left=left)
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
