@@ -209,7 +209,8 @@ class Worker:
     ) -> None:
         self.log = log
         self.instance = instance
-        given = {"database_url": database_url, "redis_url": redis_url, "warm_least": "1", **settings}
+        given = {"database_url": database_url, "redis_url": redis_url, "warm_least": "1"}
+        given |= {"state_dir": str(log.parent), **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "worker.main"],
