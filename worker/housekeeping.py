@@ -15,7 +15,8 @@ from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.sandbox import posture
 from worker.sandbox.cell import CellLost
-from worker.sandbox.engine import Engine, EngineError
+from worker.sandbox.engine import Engine, EngineError, NoSuchImage
+from worker.sandbox.images import BUILD_COMMAND
 from worker.sandbox.pool import Pool
 from worker.sandbox.spec import LABEL_INSTANCE
 from worker.store import Store
@@ -113,7 +114,11 @@ class Guard:
                 self._engine.remove(container["Id"])
             checks = posture.examine(self._engine, self._image, settings.runtime, instance, trials=False)
         except (EngineError, CellLost) as e:
-            log.warning("sandboxes could not be examined: %s", e)
+            hint = f"; build it with: {BUILD_COMMAND}" if isinstance(e, NoSuchImage) else ""
+            why = f"sandboxes could not be examined: {e}{hint}"
+            if self._pool.refusal != why:
+                log.warning("%s", why)
+            self._pool.refusal = why
             return
         self._next = time.monotonic() + POSTURE_S
         bad = posture.differences(checks)

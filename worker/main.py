@@ -19,7 +19,7 @@ from worker.broker import Bell, celery_app
 from worker.leases import Leases
 from worker.pipeline import Images, Pipeline
 from worker.sandbox import images
-from worker.sandbox.engine import Engine, EngineError
+from worker.sandbox.engine import Engine
 from worker.sandbox.pool import Pool, PoolSettings
 from worker.settings import WorkerSettings
 from worker.store import Store
@@ -42,16 +42,9 @@ def only_one(settings: WorkerSettings) -> Iterator[None]:
         yield
 
 
-def _images(engine: Engine) -> Images:
-    """Tags as this version of the code wants them, and the content ids of those that are there."""
-    tags = {language.image: images.expected_tag(language.image) for language in load_languages().values()}
-    digests = {}
-    for tag in tags.values():
-        try:
-            digests[tag] = engine.image_digest(tag)
-        except EngineError as e:
-            log.error("image %s: %s; build it with: %s", tag, e, images.BUILD_COMMAND)
-    return Images(tags, digests)
+def _tags() -> dict[str, str]:
+    """The images as this version of the code wants them."""
+    return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
 
 
 def run(settings: WorkerSettings) -> int:
@@ -79,7 +72,7 @@ def run(settings: WorkerSettings) -> int:
         leases = Leases(store)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
-        found = _images(engine)
+        found = Images(engine, _tags())
         for language in languages.values():
             # The default profile's cells are kept from the start, the others' from their first job.
             pool.shelf(

@@ -12,6 +12,7 @@ from domain.states import State, Verdict
 from worker.broker import Bell
 from worker.leases import Lease, Leases
 from worker.sandbox.cell import CellLost, Ending, Program
+from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.verdict import decide
 from worker.store import ClaimedJob, Store
@@ -21,13 +22,26 @@ log = logging.getLogger(__name__)
 #: Sandbox failures of one job that end it: a program that takes its sandbox down does it again.
 CRASHES = 2
 
+_NO_OUTPUT = {"stdout": b"", "stderr": b"", "stdout_bytes": 0, "stderr_bytes": 0}
+
 
 class Images:
-    """Which image runs a language, and its content id. Filled by the entry point."""
+    """Which image runs a language, and the content id of that image."""
 
-    def __init__(self, tags: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, tags: Mapping[str, str]) -> None:
         self.tags = tags
-        self.digests = digests
+        self._engine = engine
+        self._digests: dict[str, str] = {}
+
+    def digest(self, tag: str) -> str | None:
+        """The content id; None if the engine does not tell. Asked for once: a tag of ours never moves."""
+        if tag not in self._digests:
+            try:
+                self._digests[tag] = self._engine.image_digest(tag)
+            except EngineError as e:
+                log.warning("no content id of %s: %s", tag, e)
+                return None
+        return self._digests[tag]
 
 
 class Pipeline:
@@ -65,9 +79,18 @@ class Pipeline:
             return
         with self._leases.hold(job) as lease:
             try:
+                image = self._images.tags[self._languages[job.language].image]
+                profile = self._profiles[job.profile]
+            except KeyError as e:
+                # Stored by another version, or with other profiles; no retry here would change it.
+                reason = f"this worker does not know {e}"
+                self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
+                self._bell.tell(job.id, State.BROKEN)
+                return
+            try:
                 lent = self._pool.take(
-                    self._images.tags[self._languages[job.language].image],
-                    self._profiles[job.profile],
+                    image,
+                    profile,
                     code=(job.code or "").encode(),
                     caller=str(job.caller_id) if job.reuse == "caller" else None,
                 )
@@ -129,7 +152,7 @@ class Pipeline:
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
-        attempt = {**self._attempt(lent), "stdout_bytes": 0, "stderr_bytes": 0}
+        attempt = self._attempt(lent)
         if job.claims < min(CRASHES, MAX_CLAIMS):
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
@@ -144,13 +167,12 @@ class Pipeline:
     def _attempt(self, lent: Lent) -> dict[str, Any]:
         spec = lent.cell.spec
         return {
-            "stdout": b"",
-            "stderr": b"",
+            **_NO_OUTPUT,
             "sandbox_start": lent.start,
             "sandbox_start_s": lent.waited_s,
             "sandbox_reused": lent.reused,
             "image": spec.image,
-            "image_digest": self._images.digests.get(spec.image),
+            "image_digest": self._images.digest(spec.image),
             "runtime": spec.runtime,
             "worker": self._worker,
         }

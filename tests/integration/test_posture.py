@@ -10,8 +10,10 @@ import docker
 import pytest
 
 from tests.integration.sandboxes import labelled_containers, started_cell
+from worker.housekeeping import Guard
 from worker.sandbox import posture
 from worker.sandbox.engine import Engine
+from worker.sandbox.pool import Pool, PoolSettings
 from worker.sandbox.spec import container_config
 
 
@@ -67,3 +69,18 @@ def test_unknown_runtime_never_falls_back(engine: docker.DockerClient, image: st
     assert done.returncode == 2
     [check] = json.loads(done.stdout)
     assert "no-such-runtime" in check["found"]
+
+
+def test_a_missing_image_keeps_the_pool_closed_and_says_how_to_build_it(engine: docker.DockerClient) -> None:
+    pool = Pool(Engine(), PoolSettings("tests-guard"))
+    Guard(engine=Engine(), pool=pool, image="retort/python:none").step()
+    assert pool.why_not is not None
+    assert "worker.sandbox.images build" in pool.why_not
+
+
+def test_the_guard_opens_the_pool(engine: docker.DockerClient, image: str) -> None:
+    pool = Pool(Engine(), PoolSettings("tests-guard"))
+    assert pool.why_not is not None
+    Guard(engine=Engine(), pool=pool, image=image).step()
+    assert pool.why_not is None
+    assert labelled_containers("tests-guard.posture") == []

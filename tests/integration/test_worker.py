@@ -318,3 +318,14 @@ def test_the_worker_says_how_it_is(served: Worker, jobs_table: Jobs) -> None:
     assert (row.ready, row.why_not) == (True, None)
     assert row.facts["roles"] == ["sandbox"]
     assert {"warm", "cold", "idle", "busy", "lost"} <= set(row.facts["pool"])
+
+
+def test_a_job_that_this_version_does_not_know_ends_with_the_reason(
+    served: Worker, jobs_table: Jobs, broker: Broker
+) -> None:
+    job_id = run(jobs_table, broker, "print(1)", language="cobol")
+    job = jobs_table.get(job_id)
+    assert (job.state, job.verdict, job.claims) == ("broken", None, 1)
+    assert "cobol" in job.reason
+    (recorded,) = jobs_table.attempts(job_id)
+    assert "cobol" in recorded.failure
