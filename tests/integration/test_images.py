@@ -273,7 +273,7 @@ def test_all_bytecode_is_there(engine: docker.DockerClient, image: images.ImageR
 
 def test_how_the_runner_is_started(engine: docker.DockerClient, image: images.ImageRef) -> None:
     config = engine.images.get(image.tag).attrs["Config"]
-    assert config["Entrypoint"] == ["python3", "-I", "-S", "/opt/retort"]
+    assert config["Entrypoint"] == ["python3", "/opt/retort/__main__.py"]
     assert config["WorkingDir"] == "/work"
     assert not config["User"]
     assert {"HOME=/work", "LANG=C.UTF-8", "MPLCONFIGDIR=/tmp/.matplotlib"} <= set(config["Env"])
