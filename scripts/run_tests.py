@@ -22,11 +22,11 @@ def say(line: str) -> None:
 
 
 def leftovers() -> list[str]:
-    """Names of sandboxes that exist; on an engine of our own, all of them are the tests'."""
+    """Sandboxes that exist, and whose; on an engine of our own, all of them are the tests'."""
     client = docker.from_env()
     try:
         found = client.containers.list(all=True, filters={"label": LABEL})
-        names = [str(container.name) for container in found]
+        names = [f"{c.name} ({c.status}, {c.labels[LABEL]})" for c in found]
         for container in found:
             container.remove(force=True)
     finally:

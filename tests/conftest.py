@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 
 from domain.tables import metadata
 from retort.embedded import Postgres, Valkey
+from tests import harness
 from worker.sandbox import images
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +108,8 @@ def engine() -> Iterator[docker.DockerClient]:
             returncode=1,
         )
     yield client
+    for instance in harness.KILLED:
+        harness.sweep(client, instance)
     client.close()
 
 

@@ -189,6 +189,10 @@ class Broker:
         return of
 
 
+#: Instances of which a worker was killed: what the engine was about to create for it may appear later.
+KILLED: set[str] = set()
+
+
 def instance_name() -> str:
     """A name that no other worker has."""
     return f"test-{uuid4().hex[:10]}"
@@ -242,6 +246,7 @@ class Worker:
 
     def kill(self) -> None:
         """End it as a crash does."""
+        KILLED.add(self.instance)
         self.process.kill()
         self.process.wait(timeout=30)
 
@@ -249,9 +254,14 @@ class Worker:
         """Leave nothing of it, whatever became of the test."""
         if self.process.poll() is None:
             self.kill()
-        for container in containers(engine, self.instance):
-            with suppress(docker.errors.NotFound):  # it was ending by itself
-                engine.api.remove_container(container, force=True)
+        sweep(engine, self.instance)
+
+
+def sweep(engine: docker.DockerClient, instance: str) -> None:
+    """Remove what is there of an instance."""
+    for container in containers(engine, instance):
+        with suppress(docker.errors.NotFound):  # it was ending by itself
+            engine.api.remove_container(container, force=True)
 
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:

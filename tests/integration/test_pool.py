@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
+from domain.states import Verdict
 from tests.integration.sandboxes import STANDARD, labelled_containers, program, started_cell
 from worker.sandbox.engine import Engine, EngineDown
 from worker.sandbox.pool import Lent, Pool, PoolSettings, PoolUnavailable
 from worker.sandbox.spec import LABEL_INSTANCE
+from worker.sandbox.verdict import decide
 
 INSTANCE = "tests-pool"
 
@@ -116,6 +118,19 @@ def test_many_at_once(pool: Pool, image: str) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(int(o) for o in outputs) == list(range(20))
+
+
+def test_a_cell_that_is_importing_is_not_lent(pool: Pool, image: str) -> None:
+    """Its memory limit is raised meanwhile, so a job in it would get more than it was granted."""
+    pool.shelf(image, STANDARD, ("pandas",))
+    shelf = pool._shelves[image, STANDARD.name]
+    until(lambda: any(cell.preloading for cell in shelf.idle), "a cell begins to import")
+    small = program("b = bytearray(300 << 20)", limits={"memory_mb": 64})
+    for _ in range(3):
+        lent = pool.take(image, STANDARD)
+        assert not lent.cell.preloading
+        assert decide(lent.cell.run(small)).verdict == Verdict.OUT_OF_MEMORY
+        pool.give_back(lent, reusable=False)
 
 
 def test_preloads_in_quiet_times_and_lends_what_suits(pool: Pool, image: str) -> None:

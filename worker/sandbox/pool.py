@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -247,15 +248,10 @@ class Pool:
     def _pick(self, shelf: _Shelf, wants: bool, caller: str | None) -> Lent | None:
         if caller is not None and (used := shelf.used.get(caller)):
             return Lent(used.pop(), "warm", 0.0, reused=True)
-        while shelf.idle:
-            # One in the wanted condition, else one that is not busy importing, else any.
-            cell = next(
-                (c for c in shelf.idle if c.preloaded == wants and not c.preloading),
-                next((c for c in shelf.idle if not c.preloading), shelf.idle[0]),
-            )
+        # Never one that is importing: its limits are raised for that, and a job would get what they give.
+        while ready := [cell for cell in shelf.idle if not cell.preloading]:
+            cell = next((c for c in ready if c.preloaded == wants), ready[0])
             shelf.idle.remove(cell)
-            if cell is self._preloading:
-                self._preloading = None
             if cell.alive():
                 return Lent(cell, "warm", 0.0, reused=False)
             self._drop(cell)
@@ -295,15 +291,27 @@ class Pool:
                     self._changed.wait(TICK_S)
                     continue
             # What talks to the engine does so without the lock.
-            try:
-                if preloaded is not None:
-                    preloaded.settle()
-                if preload is not None:
-                    preload.preload()
-            except (EngineError, CellLost) as e:
-                log.warning("preloading failed: %s", e)
+            if preloaded is not None:
+                self._tend(preloaded, Cell.settle)
+            if preload is not None:
+                self._tend(preload, Cell.preload)
             if now >= self._reap_at:
                 self._reap()
+
+    def _tend(self, cell: Cell, act: Callable[[Cell], None]) -> None:
+        """Do something to an idle cell that the engine may refuse; then the cell is of no use."""
+        try:
+            act(cell)
+        except (EngineError, CellLost) as e:
+            log.warning("preloading failed: %s", e)
+            with self._changed:
+                self._discard(cell)
+
+    def _discard(self, cell: Cell) -> None:
+        for shelf in self._shelves.values():
+            if cell in shelf.idle:
+                shelf.idle.remove(cell)
+                self._drop(cell)
 
     def _reap(self) -> None:
         self._reap_at = time.monotonic() + REAP_S
@@ -402,10 +410,14 @@ class Pool:
     def _preloads(self, now: float) -> tuple[Cell | None, Cell | None]:
         """An idle cell whose imports just ended, and one that should begin with them now."""
         done = None
-        if self._preloading is not None:
-            if self._preloading.alive() and self._preloading.preloading:
+        if (cell := self._preloading) is not None:
+            if not cell.alive():
+                self._discard(cell)
+            elif cell.preloading:
                 return None, None
-            done, self._preloading = self._preloading, None
+            else:
+                done = cell
+            self._preloading = None
         busy = any(shelf.waiting or shelf.starting for shelf in self._shelves.values())
         if busy or now - self._taken_at < QUIET_S:
             return done, None
