@@ -25,6 +25,9 @@ _ALWAYS: Final = [
 ]
 _GUARDED: Final = [*_ALWAYS, (b"cache-control", b"no-store")]
 
+#: Asked every few seconds by whatever watches the service; of interest only to who looks for it.
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
+
 
 def request_id_of(scope: Scope) -> str:
     """The id under which this request appears in logs and problem documents."""
@@ -80,7 +83,8 @@ class Edge:
             await unknown.response(request_id)(scope, receive, send_with_headers)
         finally:
             caller = known_caller(scope)
-            access_log.info(
+            access_log.log(
+                logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
                 "request",
                 extra={
                     "request_id": request_id,
