@@ -6,11 +6,19 @@ messages costs time, never correctness.
 
 from uuid import UUID
 
+from domain.states import Priority, State
+
 #: The one Celery task: `advance(job_id)` does the next step of a job.
 ADVANCE = "retort.advance"
 
 #: Queue of the steps that need the container engine.
 SANDBOX_QUEUE = "sandbox"
+
+#: Queue of the steps that ask a model.
+MODEL_QUEUE = "model"
+
+#: What is added to a queue's name for jobs that can wait.
+BATCH_SUFFIX = ".batch"
 
 #: Redis channel on which every change of a job's state is published, as `state_message`.
 STATES_CHANNEL = "retort:states"
@@ -20,6 +28,16 @@ LEASE_S = 30
 
 #: Claims of one step before a job counts as broken: whatever it does to its workers, it does it this often.
 MAX_CLAIMS = 3
+
+
+def queue_of(next_state: str, priority: str) -> str:
+    """The queue on which to ring for a job.
+
+    >>> queue_of("generating", "batch")
+    'model.batch'
+    """
+    queue = MODEL_QUEUE if next_state == State.GENERATING else SANDBOX_QUEUE
+    return queue + BATCH_SUFFIX if priority == Priority.BATCH else queue
 
 
 def state_message(job_id: UUID, state: str) -> str:
