@@ -20,6 +20,13 @@ MODEL_QUEUE = "model"
 #: What is added to a queue's name for jobs that can wait.
 BATCH_SUFFIX = ".batch"
 
+#: Every queue; those of a kind of step together.
+QUEUES: dict[State, tuple[str, str]] = {
+    State.RUNNING: (SANDBOX_QUEUE, SANDBOX_QUEUE + BATCH_SUFFIX),
+    State.GENERATING: (MODEL_QUEUE, MODEL_QUEUE + BATCH_SUFFIX),
+}
+ALL_QUEUES = tuple(queue for pair in QUEUES.values() for queue in pair)
+
 #: Redis channel on which every change of a job's state is published, as `state_message`.
 STATES_CHANNEL = "retort:states"
 
@@ -36,8 +43,7 @@ def queue_of(next_state: str, priority: str) -> str:
     >>> queue_of("generating", "batch")
     'model.batch'
     """
-    queue = MODEL_QUEUE if next_state == State.GENERATING else SANDBOX_QUEUE
-    return queue + BATCH_SUFFIX if priority == Priority.BATCH else queue
+    return QUEUES[State(next_state)][priority == Priority.BATCH]
 
 
 def state_message(job_id: UUID, state: str) -> str:

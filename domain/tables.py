@@ -233,6 +233,7 @@ model_calls = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     CheckConstraint("num_nonnulls(answer, failure) = 1", name="answer_or_failure"),
     Index("ix_model_calls_job_id", "job_id", "round"),
+    Index("ix_model_calls_created_at", "created_at"),
 )
 
 #: Answers of models by a hash of everything that changes them, the caller included.

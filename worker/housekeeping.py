@@ -87,8 +87,8 @@ def sweep(store: Store, bell: Bell) -> None:
     for job_id in broken:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
-    for job_id in overdue:
-        if not bell.ring(job_id):
+    for job_id, queue in overdue:
+        if not bell.ring(job_id, queue):
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})

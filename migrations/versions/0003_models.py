@@ -102,15 +102,14 @@ def upgrade() -> None:
         _false("cache_hit"),
         _false("scripted"),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=_now, nullable=False),
-        sa.CheckConstraint(
-            "num_nonnulls(answer, failure) = 1", name=op.f("ck_model_calls_answer_or_failure")
-        ),
+        sa.CheckConstraint("num_nonnulls(answer, failure) = 1", name=op.f("ck_model_calls_answer_or_failure")),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_model_calls_job_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_calls")),
     )
     op.create_index("ix_model_calls_job_id", "model_calls", ["job_id", "round"])
+    op.create_index("ix_model_calls_created_at", "model_calls", ["created_at"])
     _cache("response_cache", sa.Column("answer", _json, nullable=False))
     _cache(
         "execution_cache",
