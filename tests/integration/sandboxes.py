@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from domain.limits import load_profiles
 from worker.sandbox import images, spec
-from worker.sandbox.cell import Cell, Ending, Program
+from worker.sandbox.cell import Cell
 from worker.sandbox.engine import Engine
+from worker.sandbox.running import Ending, Program
 from worker.sandbox.spec import CellSpec
 from worker.sandbox.verdict import Decision, decide
 
 STANDARD = load_profiles()["standard"]
-INSTANCE = "tests-sandboxes"
+INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 
 @contextmanager
