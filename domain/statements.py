@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Double,
     Executable,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    false,
     func,
     insert,
     literal,
@@ -217,10 +219,7 @@ def _given(name: str) -> ColumnElement[Any]:
     if isinstance(column.type, JSONB):
         return cast(bindparam(f"a_{name}", type_=Text), JSONB)
     value = cast(bindparam(f"a_{name}"), column.type)
-    if column.nullable:
-        return value
-    default: Any = column.server_default
-    return func.coalesce(value, default.arg)
+    return func.coalesce(value, false()) if isinstance(column.type, Boolean) and not column.nullable else value
 
 
 def end_attempt(state: State, **values: Any) -> Executable:
