@@ -8,7 +8,8 @@ from benchmarks.containers import Bench
 from benchmarks.document import Measurement
 from benchmarks.pace import Pace
 from benchmarks.stats import percentile
-from worker.sandbox.cell import Cell, Ending, Program
+from worker.sandbox.cell import Cell
+from worker.sandbox.running import Ending, Program
 
 FILE = "main.py"
 HELLO = b"print(1)\n"

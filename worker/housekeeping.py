@@ -14,11 +14,11 @@ from worker.broker import Bell
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.sandbox import posture
-from worker.sandbox.cell import CellLost
 from worker.sandbox.engine import Engine, EngineError, NoSuchImage
 from worker.sandbox.images import BUILD_COMMAND
 from worker.sandbox.pool import Pool
 from worker.sandbox.spec import LABEL_INSTANCE
+from worker.sandbox.stream import CellLost
 from worker.store import Store
 
 log = logging.getLogger(__name__)

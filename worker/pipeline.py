@@ -11,9 +11,10 @@ from domain.limits import Language, Profile
 from domain.states import State, Verdict
 from worker.broker import Bell
 from worker.leases import Lease, Leases
-from worker.sandbox.cell import CellLost, Ending, Program
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
+from worker.sandbox.running import Ending, Program
+from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
 from worker.store import ClaimedJob, Store
 

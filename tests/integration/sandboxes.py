@@ -6,8 +6,9 @@ from typing import Any
 
 from domain.limits import load_profiles
 from worker.sandbox import images, spec
-from worker.sandbox.cell import Cell, Ending, Program
+from worker.sandbox.cell import Cell
 from worker.sandbox.engine import Engine
+from worker.sandbox.running import Ending, Program
 from worker.sandbox.spec import CellSpec
 from worker.sandbox.verdict import Decision, decide
 

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from domain.limits import load_profiles
 from worker.sandbox import cell as cells
-from worker.sandbox.cell import Cell, CellLost, Ending, Program
+from worker.sandbox import running
+from worker.sandbox.cell import Cell
 from worker.sandbox.engine import EngineDown
 from worker.sandbox.frames import PROTOCOL
+from worker.sandbox.running import Ending, Program
 from worker.sandbox.spec import CellSpec
+from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
 
 STANDARD = load_profiles()["standard"]
@@ -217,7 +220,7 @@ def test_a_time_limit_holds_while_the_engine_is_away(wire: Wire) -> None:
 
 
 def test_no_chatter_outlasts_the_time_limit(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "OVERRUN_S", 0.1)
+    monkeypatch.setattr(running, "OVERRUN_S", 0.1)
     done = threading.Event()
 
     def chatter() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from domain.states import Verdict
-from worker.sandbox.cell import Ending
+from worker.sandbox.running import Ending
 from worker.sandbox.verdict import Decision, decide
 
 

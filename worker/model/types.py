@@ -16,13 +16,15 @@ class Message:
 class ModelCall:
     """One question to one model. Two equal calls may share one answer.
 
-    `model` is the catalogue's name, never an alias; temperatures are from 0 to 1, limits in tokens.
+    `model` is the catalogue's name, never an alias; temperatures are from 0 to 1, None leaves the model its
+    own; limits in tokens.
     """
 
     model: str
     messages: tuple[Message, ...]
     system: str | None = None
-    temperature: float = 0.2
+    temperature: float | None = 0.2
+    top_p: float | None = None
     max_tokens: int = 4096
     stop: tuple[str, ...] = ()
 

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from domain.limits import Profile
-from worker.sandbox.cell import Cell, CellLost
+from worker.sandbox.cell import Cell
 from worker.sandbox.engine import Engine, EngineDown, EngineError, NoSuchImage
 from worker.sandbox.spec import LABEL_INSTANCE, LABEL_WORKER, CellSpec, new_uid
+from worker.sandbox.stream import CellLost
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,11 @@ from typing import Any
 from domain.limits import load_profiles
 from domain.states import Verdict
 from worker.sandbox import images, spec
-from worker.sandbox.cell import Cell, CellLost, Program
+from worker.sandbox.cell import Cell
 from worker.sandbox.engine import Engine, EngineError
+from worker.sandbox.running import Program
 from worker.sandbox.spec import CellSpec, container_config
+from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
 
 #: Read inside, as the guest. Kept to /proc, which no image can lack.

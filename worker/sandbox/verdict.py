@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from domain.states import Verdict
-from worker.sandbox.cell import Ending
+from worker.sandbox.running import Ending
 
 
 @dataclass(frozen=True, slots=True)

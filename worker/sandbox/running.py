@@ -1,0 +1,176 @@
+"""One run of a program in a cell: what is sent, what is heard, and when the host ends it."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from domain.limits import Limits
+from worker.sandbox.frames import Kind, job_frame
+from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
+
+#: Seconds that a job's end may take to arrive after its time limit, before the container is killed for it.
+#: The runner stops nothing by time itself; this only lets a program that ended in time be heard.
+GRACE_S = 0.02
+
+#: Seconds past that in which frames that keep coming are still read, to find the end among them.
+OVERRUN_S = 1.0
+
+#: Takes `stdout` or `stderr` and the bytes, as they come.
+OnOutput = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run."""
+
+    code: bytes
+    file: str
+    limits: Limits
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+
+
+@dataclass(slots=True)
+class Ending:
+    """The facts of a program's end, as far as they are known. Times in seconds, sizes in bytes.
+
+    `status` is the wait status of the main process; None when it did not end by itself.
+    """
+
+    status: int | None = None
+    timed_out: bool = False
+    killed: bool = False  # by us, for a reason of our own: cancelled, or the lease was lost
+    output_limit: bool = False
+    oom_kills: int = 0
+    container_oom: bool = False  # the engine saw the container's memory end
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    wall_s: float = 0.0
+    cpu_s: float | None = None
+    peak_bytes: int | None = None
+    level: int = 0  # of the helper it was forked from: how much was imported
+
+
+class Container(Protocol):
+    """What a run needs of the container around it."""
+
+    def stop(self) -> None:
+        """Kill it, for its time is up."""
+
+    def explain(self, ending: Ending) -> bool:
+        """It ended: note in `ending` why, if that is known; False if not."""
+
+    def preload_ended(self, payload: bytes) -> None:
+        """A late word about preloading."""
+
+
+class Run:
+    """The conversation. Made for one program, used once, by one thread."""
+
+    def __init__(
+        self, stream: Stream, container: Container, program: Program, on_output: OnOutput | None
+    ) -> None:
+        self._stream = stream
+        self._container = container
+        self._program = program
+        self._on_output = on_output
+        self._ending = Ending()
+        self._output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
+        self._room = program.limits.output_bytes
+        self._began = 0.0
+
+    def begin(self, *, reset: bool) -> None:
+        """Send the program; its time begins."""
+        program = self._program
+        self._began = time.monotonic()
+        self._stream.send(
+            job_frame(
+                code=program.code,
+                stdin=program.stdin,
+                file=program.file,
+                args=program.args,
+                env=program.env,
+                output_bytes=program.limits.output_bytes,
+                reset=reset,
+            ),
+        )
+
+    def follow(self) -> tuple[Ending, bool]:
+        """Hear it to its end, or end it: the facts, and whether the runner itself told the end.
+
+        Raises:
+            CellLost: the sandbox failed; nothing is known of the program.
+        """
+        facts = self._hear(self._began + self._program.limits.timeout_s + GRACE_S)
+        ending, output = self._ending, self._output
+        ending.wall_s = time.monotonic() - self._began
+        ending.stdout, ending.stderr = bytes(output[Kind.STDOUT]), bytes(output[Kind.STDERR])
+        ending.stdout_bytes, ending.stderr_bytes = len(ending.stdout), len(ending.stderr)
+        if facts is not None:
+            self._take_exit(facts)
+        return ending, facts is not None
+
+    def _hear(self, deadline: float) -> dict[str, Any] | None:
+        """Read until the job's end; None if we ended it."""
+        while True:
+            try:
+                frame = self._stream.next(deadline - time.monotonic())
+            except CellLost:
+                if self._container.explain(self._ending):
+                    return None
+                raise
+            if frame is None or (frame[0] is not Kind.EXIT and time.monotonic() > deadline + OVERRUN_S):
+                self._ending.timed_out = True
+                self._container.stop()
+                return None
+            kind, payload = frame
+            if kind in self._output:
+                self._take_output(kind, payload)
+            elif kind is Kind.STAT:
+                self._take_stat(checked_object(payload))
+            elif kind is Kind.EXIT:
+                return checked_object(payload)
+            elif kind is Kind.PRELOADED:
+                self._container.preload_ended(payload)
+            else:
+                raise CellLost(f"the runner broke the protocol: {kind} during a job")
+
+    def _take_output(self, kind: Kind, payload: bytes) -> None:
+        self._room -= len(payload)
+        if self._room < 0:
+            raise CellLost("the runner sent more output than was allowed")
+        self._output[kind] += payload
+        if self._on_output is not None:
+            self._on_output("stdout" if kind is Kind.STDOUT else "stderr", payload)
+
+    def _take_stat(self, facts: dict[str, Any]) -> None:
+        ending = self._ending
+        if facts.get("cpu_s") is not None:
+            ending.cpu_s = checked_number(facts, "cpu_s", 1e9)
+        if facts.get("memory") is not None:
+            ending.peak_bytes = max(ending.peak_bytes or 0, int(checked_number(facts, "memory", 1 << 50)))
+
+    def _take_exit(self, facts: dict[str, Any]) -> None:
+        ending = self._ending
+        if facts.get("status") is not None:
+            ending.status = int(checked_number(facts, "status", 0xFFFF))
+        ending.wall_s = min(ending.wall_s, checked_number(facts, "wall_s", 1e9))
+        ending.cpu_s = checked_number(facts, "cpu_s", 1e9)
+        if facts.get("peak_bytes") is not None:
+            ending.peak_bytes = int(checked_number(facts, "peak_bytes", 1 << 50))
+        ending.oom_kills = int(checked_number(facts, "oom_kills", 1 << 31))
+        ending.output_limit = facts.get("output_limit") is True
+        if ending.status is None:
+            if not ending.output_limit:
+                raise CellLost("the runner broke the protocol: an end without a status")
+        elif not (os.WIFEXITED(ending.status) or os.WIFSIGNALED(ending.status)):
+            raise CellLost(f"the runner broke the protocol: {ending.status} is not the status of an end")
+        # What the program wrote beyond its limit was counted inside, and never sent.
+        ending.stdout_bytes = max(ending.stdout_bytes, int(checked_number(facts, "stdout_bytes", 1 << 50)))
+        ending.stderr_bytes = max(ending.stderr_bytes, int(checked_number(facts, "stderr_bytes", 1 << 50)))
+        ending.level = int(checked_number(facts, "level", 100))
