@@ -26,6 +26,10 @@ class Reason(StrEnum):
         return f"{self.value}: {sentence}"
 
 
+#: What an attempt's `note` begins with where the tests themselves cannot be run.
+UNUSABLE = "the check cannot be used"
+
+
 class CheckKind(StrEnum):
     """How the result of a task is judged."""
 

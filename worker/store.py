@@ -52,6 +52,7 @@ class ClaimedJob:
     id: UUID
     token: UUID
     caller_id: UUID
+    state: State
     claims: int
     code: str | None
     language: str
@@ -71,6 +72,7 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         id=row.id,
         token=token,
         caller_id=row.caller_id,
+        state=State(row.state),
         claims=row.claims,
         code=row.code,
         language=row.language,

@@ -80,6 +80,16 @@ class TaskStore:
         """The attempts that ended a round, in order."""
         return list(self._store.all(statements.ROUNDS, {"b_job_id": job_id}))
 
+    def spent(self, job_id: UUID) -> Decimal:
+        """What the calls of a job cost so far, as far as prices are known."""
+        (row,) = self._store.all(statements.COST, {"b_job_id": job_id, "b_round": 0})
+        return Decimal(row.cost_usd)
+
+    def round_cost(self, job_id: UUID, round_: int) -> tuple[Decimal | None, bool]:
+        """What a round's calls cost, None where a price is unknown; whether a scripted model answered."""
+        (row,) = self._store.all(statements.COST, {"b_job_id": job_id, "b_round": round_})
+        return (Decimal(row.cost_usd) if row.complete else None), bool(row.scripted)
+
     def spent_today(self, caller_id: UUID) -> tuple[str, Decimal]:
         """The database's day, and what the caller's calls of it cost in US dollars."""
         (row,) = self._store.all(statements.SPENT_TODAY, {"b_caller_id": caller_id})

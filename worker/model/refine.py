@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 from domain.limits import Limits
 from domain.states import Outcome, Verdict
-from domain.tasks import Policy, Reason
+from domain.tasks import UNUSABLE, Policy, Reason
 from worker.model.extract import Problem
 from worker.model.normalise import excerpt
 from worker.model.rules import RefineRules
-
-#: What a `note` begins with where the tests themselves cannot be run.
-UNUSABLE = "the check cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
