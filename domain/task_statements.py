@@ -164,12 +164,12 @@ ANSWERS: Executable = (
     .order_by(model_calls.c.id)
 )
 
+_priced = or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None))
+
 #: job_id, round (0: all) -> what calls cost, whether every price was known, whether a scripted model answered.
 COST: Executable = select(
     func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("cost_usd"),
-    func.coalesce(
-        func.bool_and(or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None))), True
-    ).label("complete"),
+    func.coalesce(func.bool_and(_priced), True).label("complete"),
     func.coalesce(func.bool_or(model_calls.c.scripted), False).label("scripted"),
 ).where(
     model_calls.c.job_id == bindparam("b_job_id", type_=Uuid),

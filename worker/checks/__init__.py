@@ -2,8 +2,8 @@
 
 Tests run in the sandbox, after the program and in its namespace. Whether they passed is told by a sentinel: a
 word of 128 random bits, new for each run, that the harness prints only once the tests have run. A program that
-ends early, whatever its exit code and whatever it prints, has not passed. docs/tasks.md says what a program that
-studies the harness could still fake.
+ends early, whatever its exit code and whatever it prints, has not passed. docs/tasks.md says what a program
+that studies the harness could still fake.
 """
 
 import re

@@ -44,6 +44,10 @@ ERROR_S = 5.0
 #: Seconds given to a finished stream to close, so that its connection can serve another call.
 FAREWELL_S = 0.05
 
+#: How a stream of events begins, and what may stand before it or before an object: a byte order mark, blanks.
+_STREAM = (b"data:", b"event:", b":", b"id:", b"retry:")
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+
 #: By this header, or a version that begins with this word, a scripted model says that it is one.
 SCRIPTED_HEADER = "x-retort-scripted"
 SCRIPTED_VERSION = "scripted"
@@ -225,18 +229,21 @@ class _Call:
     async def _read(self, response: aiohttp.ClientResponse, clock: _Clock) -> None:
         """Read the answer, whichever of the two forms it has: some gateways answer otherwise than asked."""
         head = bytearray()
-        while not head.strip(b" \t\r\n\xef\xbb\xbf"):
+        start = b""
+        while not start or any(word.startswith(start) and word != start for word in _STREAM):
             chunk = await self._chunk(response, clock)
             if not chunk:
-                raise Malformed("the answer is empty")
+                break
             head += chunk
-        start = head.lstrip(b" \t\r\n\xef\xbb\xbf")
+            start = bytes(head[:64]).lstrip(_BLANK)
         if start.startswith(b"{"):
             while chunk := await self._chunk(response, clock):
                 head += chunk
-            self._reader.document(parse_object(bytes(head).removeprefix(b"\xef\xbb\xbf")))
-        elif start.startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
+            self._reader.document(parse_object(bytes(head).removeprefix(_BLANK[:3])))
+        elif start.startswith(_STREAM):
             await self._read_stream(response, clock, bytes(head))
+        elif not start:
+            raise Malformed("the answer is empty")
         elif start.startswith(b"<"):
             raise Malformed("the answer is a page, not JSON; is the gateway's base URL right?")
         else:

@@ -61,7 +61,8 @@ _QUOTA_TEXT = re.compile(
 _PERHAPS_QUOTA_TEXT = re.compile(r"exceeded your current quota", re.IGNORECASE)
 _CONTEXT_TEXT = re.compile(
     r"context[_ ]length|context[_ ]window|maximum context|prompt is too long|input is too long"
-    r"|too many (input )?tokens|exceeds? the (model's )?(maximum|max|available) (input|context|token)|reduce the length",
+    r"|too many (input )?tokens|reduce the length"
+    r"|exceeds? the (model's )?(maximum|max|available) (input|context|token)",
     re.IGNORECASE,
 )
 _MODEL_TEXT = re.compile(

@@ -25,14 +25,15 @@ class Events:
             chunk, self._after_cr = chunk[1:], False
         if chunk:
             self._after_cr = chunk[-1:] == b"\r"
-        start = 0
-        text = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        while (end := text.find(b"\n", start)) >= 0:
-            self._line += text[start:end]
-            line, start = bytes(self._line), end + 1
-            self._line.clear()
+        *lines, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            if self._line:
+                line = bytes(self._line) + line
+                self._line.clear()
+            if line[:1] == b":" or not (line or self._data or self._name):
+                continue  # a comment, or nothing after nothing: a flood of them must not cost much
             yield from self._take(line)
-        self._line += text[start:]
+        self._line += rest
 
     def close(self) -> Iterator[tuple[str, str]]:
         """The event that the end of the stream cut short of its empty line, if it has data."""
