@@ -3,6 +3,7 @@
 Whatever was started for the tests is ended afterwards, however they end.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,9 +45,8 @@ def main(arguments: list[str]) -> int:
         say("building the sandbox images that are missing")
         build = [sys.executable, "-m", "worker.sandbox.images", "build", "--quiet"]
         subprocess.run(build, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
-        code = _wait(
-            subprocess.Popen([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, stdin=subprocess.DEVNULL)
-        )
+        command = [sys.executable, "-m", "pytest", *_side_by_side(arguments), *arguments]
+        code = _wait(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL))
         left = [] if had_engine else leftovers()
     except engine.EngineError as reason:
         print(f"test: {reason}", file=sys.stderr)
@@ -58,6 +58,13 @@ def main(arguments: list[str]) -> int:
     if left:
         print(f"test: the tests left sandboxes behind: {', '.join(left)}", file=sys.stderr)
     return code or bool(left)
+
+
+def _side_by_side(arguments: list[str]) -> list[str]:
+    """Several processes, unless the caller chose: each has services and whole modules of its own."""
+    if any(argument.startswith(("-n", "--pdb")) for argument in arguments):
+        return []
+    return ["-n", str(min(4, max(2, os.cpu_count() or 2))), "--dist", "loadfile"]
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

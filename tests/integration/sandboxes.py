@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from domain.limits import load_profiles
 from worker.sandbox import images, spec
@@ -13,7 +14,7 @@ from worker.sandbox.spec import CellSpec
 from worker.sandbox.verdict import Decision, decide
 
 STANDARD = load_profiles()["standard"]
-INSTANCE = "tests-sandboxes"
+INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 
 @contextmanager

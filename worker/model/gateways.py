@@ -85,7 +85,8 @@ class Gateway:
     deadlines: Deadlines = Deadlines()
     most_bytes: int = 8 * 2**20  # of one answer
     temperature_range: tuple[float, float] | None = (0.0, 1.0)
-    stream: bool = True
+    stream: bool = True  # tells at once whether anybody works on it, and whether it was cut off
+    max_tokens_field: str = "max_tokens"
     limits: Bucket | None = None
     model_limits: Mapping[str, Bucket] = field(default_factory=dict)
 
@@ -176,7 +177,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 FIELDS = {
     "url", "dialect", "key_env", "key_file", "key_prefix", "key_length", "models", "price_table", "prices",
     "currency", "usd_per_unit", "deadlines", "most_bytes", "temperature_range", "stream", "limits",
-    "model_limits",
+    "model_limits", "max_tokens_field",
 }  # fmt: skip
 
 
@@ -201,9 +202,7 @@ def _gateway(
         )
     if unknown := sorted(set(entry) - FIELDS):
         raise GatewayError(f"{where}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(FIELDS))}")
-    dialect = entry.get("dialect", "openai")
-    if dialect not in DIALECTS:
-        raise GatewayError(f"{where}.dialect must be {' or '.join(DIALECTS)}")
+    dialect = _one_of(entry, "dialect", DIALECTS, where)
     shape = KeyShape(
         prefix=str(entry.get("key_prefix", "")),
         least=_whole(entry.get("key_length", 20), f"{where}.key_length", 0),
@@ -220,6 +219,7 @@ def _gateway(
         most_bytes=_whole(entry.get("most_bytes", 8 * 2**20), f"{where}.most_bytes", 1024),
         temperature_range=_range(entry.get("temperature_range", [0, 1]), where),
         stream=_flag(entry.get("stream", True), f"{where}.stream"),
+        max_tokens_field=_one_of(entry, "max_tokens_field", ("max_tokens", "max_completion_tokens"), where),
         limits=None if "limits" not in entry else _bucket("gateway", entry["limits"], f"{where}.limits"),
         model_limits={
             _name(model, catalogue, f"{where}.model_limits"): _bucket(
@@ -338,6 +338,13 @@ def _whole(value: object, where: str, least: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise GatewayError(f"{where} must be a whole number, at least {least}")
+
+
+def _one_of(entry: Mapping[str, Any], key: str, allowed: tuple[str, ...], where: str) -> str:
+    value = entry.get(key, allowed[0])
+    if value not in allowed:
+        raise GatewayError(f"{where}.{key} must be {' or '.join(allowed)}")
+    return str(value)
 
 
 def _flag(value: object, where: str) -> bool:

@@ -43,6 +43,10 @@ class Key:
                 text = text.replace(part, "[key]")
         return text
 
+    def redact_whole(self, text: str) -> str:
+        """The text without the key itself: for a model's answer, in which parts of it may be chance."""
+        return text.replace(self._value, "[key]") if len(self._value) >= 8 else text
+
     def __repr__(self) -> str:
         return f"Key({len(self._value)} characters)"
 

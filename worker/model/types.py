@@ -115,7 +115,7 @@ class ModelError(Exception):
     """A call that gave no answer.
 
     `detail` is for people and holds no secret; `retry_after_s` is what the gateway asked for; `usage` is set
-    where tokens were spent all the same.
+    where tokens were spent all the same; `should_retry` is what the gateway says of trying again, if it says.
     """
 
     kind: Failure
@@ -128,6 +128,7 @@ class ModelError(Exception):
     latency_s: float = 0.0
     usage: Usage | None = None
     hints: tuple[str, ...] = field(default=())
+    should_retry: bool | None = None
 
     def __str__(self) -> str:
         status = f" (HTTP {self.status})" if self.status else ""
