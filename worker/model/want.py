@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from domain.prices import Price
 from worker.model.types import Failure, Finish, Message, ModelAnswer, ModelError, Usage
 
 #: In place of a model's name: the router chooses.
@@ -37,7 +38,7 @@ class CallStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call, ready to be a row. Prices per million tokens and cost in US dollars; None where unknown."""
+    """One call, ready to be a row. None where something is unknown; a cached or shared answer costs 0."""
 
     request_id: str  # the X-Request-ID we sent; that of the first asker where the answer is cached or shared
     model: str
@@ -50,8 +51,7 @@ class CallRecord:
     text: str | None = None
     finish: Finish | None = None
     usage: Usage | None = None
-    price_input_usd: Decimal | None = None
-    price_output_usd: Decimal | None = None
+    price: Price | None = None  # `as_dict` is what is stored
     cost_usd: Decimal | None = None
     latency_s: float = 0.0
     first_byte_s: float | None = None

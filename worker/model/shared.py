@@ -1,0 +1,75 @@
+"""The door to Redis for what all worker processes share: scripts, each one atomic step, on Redis's clock.
+
+Scripts derive further keys from those they are given, so a Redis cluster will not do (nor would it for the
+broker).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError
+
+#: Every key of the model front end begins so.
+PREFIX = "retort:model:"
+
+#: For the scripts: microseconds of Redis's clock.
+NOW = """
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+"""
+
+Value = str | int | float | bool | None
+Argument = Mapping[str, Any] | Sequence[Any] | Value
+
+
+class SharedDown(Exception):
+    """Redis gave no answer, so nothing may be admitted."""
+
+
+class Script:
+    """A Lua script. It finds its argument as JSON in ARGV[1]."""
+
+    def __init__(self, *parts: str) -> None:
+        self.text = "\n".join((NOW, *parts))
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Shared:
+    """A pool of connections to Redis, of one event loop."""
+
+    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
+        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            decode_responses=True,
+        )
+
+    async def run(self, script: Script, keys: Sequence[str], argument: Argument = None) -> Any:
+        """Run a script.
+
+        Raises:
+            SharedDown: Redis is away, or refuses.
+        """
+        values = (*(PREFIX + key for key in keys), json.dumps(argument))
+        try:
+            try:
+                return await self._client.evalsha(script.sha, len(keys), *values)
+            except NoScriptError:
+                return await self._client.eval(script.text, len(keys), *values)
+        except (OSError, RedisError) as e:
+            raise SharedDown(f"Redis gave no answer: {e}") from e
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._client.aclose()
+
+
+def us(seconds: float) -> int:
+    """Whole microseconds."""
+    return round(seconds * 1_000_000)
