@@ -294,8 +294,6 @@ def _stored(row: Any) -> Answer:
 
 def _call_columns(record: CallRecord) -> dict[str, Any]:
     usage = record.usage
-    price = {"input_usd": record.price_input_usd, "output_usd": record.price_output_usd}
-    known = {name: str(value) for name, value in price.items() if value is not None}
     return {
         "gateway": record.gateway,
         "model": record.model,
@@ -319,7 +317,7 @@ def _call_columns(record: CallRecord) -> dict[str, Any]:
         "cache_read_tokens": None if usage is None else usage.cache_read_tokens,
         "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
         "estimated": usage is not None and usage.estimated,
-        "price": known or None,
+        "price": None if record.price is None else record.price.as_dict(),
         "cost_usd": record.cost_usd,
         "latency_s": record.latency_s,
         "first_byte_s": record.first_byte_s,
