@@ -60,7 +60,11 @@ class Direct:
         if want.budget_usd is not None and want.budget_usd <= Decimal("0.0001"):
             raise BudgetExceeded("the next call could cost more than is left")
         call = ModelCall(
-            model.name, want.messages, want.system, want.temperature or 0.2, want.max_tokens or 4096
+            model=model.name,
+            messages=want.messages,
+            system=want.system,
+            temperature=want.temperature or 0.2,
+            max_tokens=want.max_tokens or 4096,
         )
         request_id = str(uuid4())
         base = CallRecord(
