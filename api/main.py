@@ -25,10 +25,14 @@ from api.intake import Intake
 from api.problems import Kind, Problem
 from api.routes import health, jobs, offers
 from api.services import Services
+from api.serving import Serving
 from api.settings import Settings, load_settings
+from api.tasks import TaskIntake
 from api.waiting import Waiting
 from domain import logs
+from domain.catalogue import load_catalogue
 from domain.limits import load_languages, load_profiles
+from domain.tasks import load_task_rules
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -91,7 +95,9 @@ def _services(settings: Settings) -> Services:
             load_languages(settings.languages),
             load_profiles(settings.profiles),
             settings.max_code_bytes,
+            TaskIntake(load_task_rules(settings.tasks), load_catalogue(settings.catalogue)),
         ),
+        serving=Serving(database),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )

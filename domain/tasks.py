@@ -1,7 +1,7 @@
 """The words of tasks that the API and the worker share: the policy of a job, its draft, why it stopped."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
@@ -51,6 +51,7 @@ class Policy:
     max_attempts: int = 4
     preset: str | None = None
     temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int | None = None
     larger_profile: bool = False
 
@@ -114,6 +115,7 @@ class TaskRules:
     check_bytes: int
     budget_most_usd: Decimal
     fallbacks_most: int
+    tested_languages: Sequence[str]
 
 
 def load_task_rules(path: Path | None = None) -> TaskRules:

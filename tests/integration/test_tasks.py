@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker
-from tests.tasks import asked, calls_of, run_task, task_worker
+from tests.tasks import calls_of, run_task, task_worker
 
 HELLO = "hello from the scripted model\n"
 
