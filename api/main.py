@@ -23,14 +23,14 @@ from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.problems import Kind, Problem
-from api.routes import health, jobs, offers
+from api.routes import health, jobs, models, offers
 from api.services import Services
 from api.serving import Serving
 from api.settings import Settings, load_settings
 from api.tasks import TaskIntake
 from api.waiting import Waiting
 from domain import logs
-from domain.catalogue import load_catalogue
+from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
 from domain.tasks import load_task_rules
 
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, health):
+    for module in (jobs, offers, models, health):
         app.include_router(module.router)
     openapi.install(app)
     return app
@@ -86,6 +86,7 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    catalogue = _catalogue(settings)
     return Services(
         settings=settings,
         database=database,
@@ -95,12 +96,20 @@ def _services(settings: Settings) -> Services:
             load_languages(settings.languages),
             load_profiles(settings.profiles),
             settings.max_code_bytes,
-            TaskIntake(load_task_rules(settings.tasks), load_catalogue(settings.catalogue)),
+            TaskIntake(load_task_rules(settings.tasks), catalogue),
         ),
         serving=Serving(database),
+        catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    try:
+        return load_catalogue(settings.catalogue)
+    except CatalogueError as error:
+        raise SystemExit(f"cannot start with these settings: RETORT_CATALOGUE: {error}") from None
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from api.intake import Intake
 from api.serving import Serving
 from api.settings import Settings
 from api.waiting import Waiting
+from domain.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
+    catalogue: Catalogue
     bell: Bell
     waiting: Waiting
     serving: Serving
