@@ -72,7 +72,7 @@ class Wiring:
         self.closing = closing
         self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
         self.app = celery_app(settings.redis_url)
-        self.store = Store(settings.database_url, threads=self.jobs)
+        self.store = Store(settings.database_url, threads=self.jobs, share=settings.serves == "model")
         closing.callback(self.store.close)
         self.tasks = TaskStore(self.store)
         self.bell = Bell(self.app, settings.redis_url)
@@ -175,7 +175,7 @@ def run(settings: WorkerSettings) -> int:
             why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
             facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
         )
-        store.warm_up(settings.jobs)
+        store.warm_up()
         wiring.leases.open()
         closing.callback(wiring.leases.close)
         closing.callback(store.forget, settings.instance)  # once nobody reports any more

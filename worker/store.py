@@ -25,8 +25,8 @@ from worker.hot import Hot
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: With more threads than this, connections are taken for one statement at a time.
-MOST_KEPT = 12
+#: Connections of each kind that threads share which mostly wait.
+SHARED = 8
 
 _SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
 
@@ -104,17 +104,18 @@ def _task(row: Row[Any]) -> ClaimedTask:
 class Store:
     """Database access of one worker process. Methods may be called from any thread."""
 
-    def __init__(self, url: str, *, threads: int) -> None:
+    def __init__(self, url: str, *, threads: int, share: bool = False) -> None:
+        """`share`: threads mostly wait for others, and take a connection for one statement at a time."""
         common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
-        keep = threads <= MOST_KEPT  # threads that mostly wait for models share connections
-        threads = min(threads, MOST_KEPT)
+        self._connections = min(threads, SHARED) if share else threads
+        threads = self._connections
         self._durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
         options = {"options": "-c synchronous_commit=off"}
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
-        self._hot = Hot(self._durable, keep=keep)
-        self._hot_hasty = Hot(self._hasty, keep=keep)
+        self._hot = Hot(self._durable, keep=not share)
+        self._hot_hasty = Hot(self._hasty, keep=not share)
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
@@ -124,10 +125,10 @@ class Store:
         for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
             engine.dispose()
 
-    def warm_up(self, connections: int) -> None:
+    def warm_up(self) -> None:
         """Open connections now, so that no job waits for one."""
         for engine in (self._durable, self._hasty):
-            opened = [engine.connect() for _ in range(connections)]
+            opened = [engine.connect() for _ in range(self._connections)]
             for connection in opened:
                 connection.exec_driver_sql("SELECT 1")
             for connection in opened:
