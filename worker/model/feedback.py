@@ -39,8 +39,8 @@ def no_program(round_: Round, language: str, tag: str) -> str:
     problem = round_.problem or Problem.PROSE
     shorter = " Write a shorter program without comments." if problem is Problem.CUT_OFF else ""
     return (
-        f"{_PROBLEMS[problem]} Answer with one complete {language} program in one fenced block that "
-        f"begins with ```{tag} and ends with ```, and nothing else.{shorter}"
+        f"{_PROBLEMS[problem]} Answer with one complete {language} program in one fenced block that begins "
+        f"with ```{tag} and ends with ```, and nothing else.{shorter}"
     )
 
 
@@ -73,8 +73,8 @@ def feedback(rules: RefineRules, round_: Round, before: Round | None, language: 
     if kind.advice:
         parts.append(kind.advice)
     parts.append(
-        "Find the cause first and say it in one sentence. Then give the whole corrected program in one fenced "
-        "block, not a part of it and not a diff."
+        "Find the cause first and say it in one sentence. Then give the whole corrected program in one "
+        "fenced block, not a part of it and not a diff."
     )
     return "\n\n".join(parts)
 

@@ -15,14 +15,13 @@ class Kind:
 
 
 _ENCODING = (
-    "Name the encoding wherever bytes become text: UTF-8, and for CSV files utf-8-sig, which also takes a byte "
-    "order mark. Never assume ASCII. Decode base64 strictly, and encode text as UTF-8 before encoding it as "
-    "base64."
+    "Name the encoding wherever bytes become text: UTF-8, and for CSV files utf-8-sig, which also takes a "
+    "byte order mark. Never assume ASCII. Decode base64 strictly, and encode text as UTF-8 before encoding "
+    "it as base64."
 )
 _RECURSION = (
     "Rewrite the recursion as a loop with a stack of its own. Only where the depth is known and moderate "
-    "raise the "
-    "recursion limit, in Python with sys.setrecursionlimit(10000)."
+    "raise the recursion limit, in Python with sys.setrecursionlimit(10000)."
 )
 _MODULE = (
     "There is no network and nothing can be installed: use the standard library or what is listed as there."
@@ -92,17 +91,15 @@ _COMPILED = {
 
 _TIMEOUT = (
     "Find the part that takes longest and make it cheaper: a better algorithm instead of a faster loop, "
-    "results "
-    "kept instead of computed again, iteration instead of deep recursion. Look for a loop that never ends and "
-    "for "
-    "input that never comes. Read large data in chunks of 10,000 rows, print what is known after each, and "
-    "where a "
-    "chunk fails halve it and go on with the rest; skip no row and repeat the header for each chunk."
+    "results kept instead of computed again, iteration instead of deep recursion. Look for a loop that "
+    "never ends and for input that never comes. Read large data in chunks of 10,000 rows, print what is "
+    "known after each, and where a chunk fails halve it and go on with the rest; skip no row and repeat the "
+    "header for each chunk."
 )
 _MEMORY = {
     "": (
-        "Hold less at a time: read and work through data in chunks of at most 50,000 rows, keep only running "
-        "results, use generators or streams instead of lists, and compact number types."
+        "Hold less at a time: read and work through data in chunks of at most 50,000 rows, keep only "
+        "running results, use generators or streams instead of lists, and compact number types."
     ),
     "python": " Delete what is no longer needed with del and call gc.collect() after each chunk.",
     "r": " Remove what is no longer needed with rm() and call gc() after each chunk.",
