@@ -4,9 +4,11 @@ Scripts derive further keys from those they are given, so a Redis cluster will n
 broker).
 """
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import redis.asyncio
@@ -68,6 +70,29 @@ class Shared:
     async def close(self) -> None:
         """Hang up."""
         await self._client.aclose()
+
+
+@asynccontextmanager
+async def kept_alive(renew: Callable[[], Awaitable[object]], lease_s: float) -> AsyncIterator[None]:
+    """Renew a lease, three times in its length, until the block ends."""
+
+    ended = False
+
+    async def beat() -> None:
+        # A flag besides cancelling: before Python 3.12 `wait_for`, in the Redis client, may swallow that.
+        while not ended:
+            await asyncio.sleep(lease_s / 3)
+            with suppress(SharedDown):  # the next beat may get through
+                await renew()
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        ended = True
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
 
 
 def us(seconds: float) -> int:

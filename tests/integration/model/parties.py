@@ -20,8 +20,8 @@ def quick(**changes: Any) -> ModelSettings:
     given: dict[str, Any] = {
         "call_timeout_s": 5.0, "retry_base_s": 0.01, "retry_most_s": 0.3, "retry_jitter_s": 0.01,
         "retry_after_most_s": 1.2, "breaker_timeout_s": 0.6, "lease_s": 2.0, "window_s": 0.6, "transit_s": 5.0,
-        "adaptive_window_s": 0.01, "caller_requests": None, "named_patience_s": 0.1,
-        "spill_waits_s": (0.05, 0.1), "queue_after_s": 30.0, "poll_s": 0.01, "flight_poll_s": 0.01,
+        "adaptive_window_s": 0.01, "caller_requests": None, "named_patience_s": 0.1, "queue_after_s": 30.0,
+        "poll_s": 0.01, "flight_poll_s": 0.01,
     }  # fmt: skip
     return ModelSettings(**{**given, **changes})
 
