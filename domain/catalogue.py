@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,7 @@ class Catalogue:
         )
 
 
+@lru_cache(1024)
 def _outside(name: str) -> tuple[Price | None, int | None]:
     """Price and context of a model we do not list, from the data that come with genai-prices."""
     # A quarter of a second to import, and only for models that are not listed.

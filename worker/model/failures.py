@@ -112,7 +112,7 @@ def classify(
     message = _message(error, body)
     if status < 400:
         status = _meant(told, code, status)
-    wait = retry_after.seconds(headers, now=now)
+    wait = retry_after.seconds(headers, now=now, resets=status == 429)
     lower = {name.lower(): value for name, value in headers.items()}
     said = {"true": True, "false": False}.get(lower.get("x-should-retry", "").strip().lower())
     kind = _kind(status, words, message, waits=wait is not None)

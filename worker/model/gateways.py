@@ -114,9 +114,19 @@ class Gateways:
         return () if card is None else tuple(each for each in self.all if card.name in each.models)
 
     def facts(self) -> list[dict[str, Any]]:
-        """What may be told to anybody: no keys, no addresses."""
+        """What may be told to anybody: no keys, no addresses. `prices` are those that differ from the list."""
         return [
-            {"name": each.name, "dialect": each.dialect, "models": sorted(each.models)} for each in self.all
+            {
+                "name": each.name,
+                "dialect": each.dialect,
+                "models": sorted(each.models),
+                "prices": {
+                    name: price.as_dict()
+                    for name, price in (each.prices.prices if each.prices else {}).items()
+                    if name in each.models
+                },
+            }
+            for each in self.all
         ]
 
 
@@ -159,7 +169,7 @@ def _single(settings: GatewaySettings) -> dict[str, Any]:
     }
     pairs = [pair.strip().partition("=") for pair in settings.gateway_models.split(",") if pair.strip()]
     if pairs:
-        entry["models"] = {name.strip(): (wire.strip() or name.strip()) for name, _, wire in pairs}
+        entry["models"] = {name.strip(): wire.strip() or {} for name, _, wire in pairs}
     return entry
 
 

@@ -41,12 +41,13 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
 _MOST = 64
 
 
-def seconds(headers: Mapping[str, str], *, now: float) -> float | None:
+def seconds(headers: Mapping[str, str], *, now: float, resets: bool = True) -> float | None:
     """The wait that the headers ask for, from 0; None if they ask for none that can be understood.
 
     Args:
         headers: an answer's headers; names in any case.
         now: seconds since 1970.
+        resets: whether to look also at when empty buckets are full again, as only a 429 should.
     """
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     for name, unit in _SPELLINGS:
@@ -54,6 +55,8 @@ def seconds(headers: Mapping[str, str], *, now: float) -> float | None:
             found = _wait(lower[name], unit, now)
             if found is not None:
                 return found
+    if not resets:
+        return None
     waits = [wait for name in _RESETS if (wait := _reset(lower, name, now)) is not None]
     return max(waits, default=None)
 
