@@ -17,6 +17,10 @@ from redis.exceptions import NoScriptError, RedisError
 #: Every key of the model front end begins so.
 PREFIX = "retort:model:"
 
+#: One thread uses them, so a few are enough; a thousand calls that come together stand in a queue for them.
+CONNECTIONS = 16
+QUEUE_S = 60.0
+
 #: For the scripts: microseconds of Redis's clock.
 NOW = """
 local function now_us()
@@ -45,12 +49,15 @@ class Shared:
     """A pool of connections to Redis, of one event loop."""
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=QUEUE_S,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             decode_responses=True,
         )
+        self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, script: Script, keys: Sequence[str], argument: Argument = None) -> Any:
         """Run a script.
