@@ -8,8 +8,8 @@ call that was told.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
@@ -17,7 +17,7 @@ from uuid import uuid4
 from worker.model import adaptive, breaker, buckets
 from worker.model.buckets import Limit
 from worker.model.settings import ModelSettings
-from worker.model.shared import Script, Shared, SharedDown, us
+from worker.model.shared import Script, Shared, SharedDown, kept_alive, us
 
 log = logging.getLogger(__name__)
 
@@ -173,13 +173,13 @@ class Gate:
             return Ticket(door, identity, int(number), what == "probe")
         return _closed(what, int(number), detail)
 
-    async def look(self, doors: Sequence[Door], tokens: int) -> list[Closed | None]:
-        """What would keep such a call out of each door; None: nothing. Takes nothing.
+    async def look(self, calls: Sequence[tuple[Door, int]]) -> list[Closed | None]:
+        """What would keep calls, of at most so many tokens, out of each door; None: nothing. Takes nothing.
 
         Raises:
             SharedDown: nobody can say.
         """
-        return list(await asyncio.gather(*(self._look(door, tokens) for door in doors)))
+        return list(await asyncio.gather(*(self._look(door, tokens) for door, tokens in calls)))
 
     async def _look(self, door: Door, tokens: int) -> Closed | None:
         argument = self._argument(door, id="", tokens=tokens, dry=True)
@@ -210,23 +210,10 @@ class Gate:
         except SharedDown as e:
             log.warning("could not report a call, its lease will end: %s", e, extra={"door": ticket.door.name})
 
-    @asynccontextmanager
-    async def alive(self, ticket: Ticket) -> AsyncIterator[None]:
+    def alive(self, ticket: Ticket) -> AbstractAsyncContextManager[None]:
         """Keep the leases of a call while it is under way."""
-        beat = asyncio.create_task(self._beat(ticket))
-        try:
-            yield
-        finally:
-            beat.cancel()
-            with suppress(asyncio.CancelledError):
-                await beat
-
-    async def _beat(self, ticket: Ticket) -> None:
         argument = self._argument(ticket.door, id=ticket.id, epoch=ticket.epoch)
-        while True:
-            await asyncio.sleep(self._settings.lease_s / 3)
-            with suppress(SharedDown):
-                await self._shared.run(_RENEW, ticket.door.keys, argument)
+        return kept_alive(lambda: self._shared.run(_RENEW, ticket.door.keys, argument), self._settings.lease_s)
 
     async def states(self, doors: Iterable[Door]) -> dict[str, DoorState]:
         """The breaker and the rate of each door."""

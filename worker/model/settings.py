@@ -57,11 +57,6 @@ class ModelSettings(BaseSettings):
         ge=0,
         description="A model asked for by name is waited for so long before a fallback is taken.",
     )
-    spill_waits_s: tuple[float, ...] = Field(
-        default=(5.0, 10.0),
-        min_length=1,
-        description="Longest waits while no model has room: the first time, the second, and every later one.",
-    )
     queue_after_s: float = Field(
         default=120.0,
         ge=0,

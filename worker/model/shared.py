@@ -4,9 +4,11 @@ Scripts derive further keys from those they are given, so a Redis cluster will n
 broker).
 """
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import redis.asyncio
@@ -14,6 +16,10 @@ from redis.exceptions import NoScriptError, RedisError
 
 #: Every key of the model front end begins so.
 PREFIX = "retort:model:"
+
+#: One thread uses them, so a few are enough; a thousand calls that come together stand in a queue for them.
+CONNECTIONS = 16
+QUEUE_S = 60.0
 
 #: For the scripts: microseconds of Redis's clock.
 NOW = """
@@ -43,12 +49,15 @@ class Shared:
     """A pool of connections to Redis, of one event loop."""
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=QUEUE_S,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             decode_responses=True,
         )
+        self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, script: Script, keys: Sequence[str], argument: Argument = None) -> Any:
         """Run a script.
@@ -68,6 +77,29 @@ class Shared:
     async def close(self) -> None:
         """Hang up."""
         await self._client.aclose()
+
+
+@asynccontextmanager
+async def kept_alive(renew: Callable[[], Awaitable[object]], lease_s: float) -> AsyncIterator[None]:
+    """Renew a lease, three times in its length, until the block ends."""
+
+    ended = False
+
+    async def beat() -> None:
+        # A flag besides cancelling: before Python 3.12 `wait_for`, in the Redis client, may swallow that.
+        while not ended:
+            await asyncio.sleep(lease_s / 3)
+            with suppress(SharedDown):  # the next beat may get through
+                await renew()
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        ended = True
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
 
 
 def us(seconds: float) -> int:

@@ -57,6 +57,7 @@ class CallRecord:
     first_byte_s: float | None = None
     waited_s: float = 0.0  # for capacity, before it was sent
     temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int | None = None
     failure: Failure | None = None
     http_status: int | None = None
@@ -75,6 +76,7 @@ class Want:
     messages: tuple[Message, ...]
     system: str | None = None
     temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
 

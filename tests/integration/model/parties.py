@@ -4,13 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from worker.model.buckets import Limit
 from worker.model.gate import Door, Gate, Ticket
+from worker.model.gateways import Gateways
+from worker.model.port import Models, Want
 from worker.model.settings import ModelSettings
 from worker.model.shared import Shared
+from worker.model.types import Message
 
 T = TypeVar("T")
 
@@ -20,8 +24,8 @@ def quick(**changes: Any) -> ModelSettings:
     given: dict[str, Any] = {
         "call_timeout_s": 5.0, "retry_base_s": 0.01, "retry_most_s": 0.3, "retry_jitter_s": 0.01,
         "retry_after_most_s": 1.2, "breaker_timeout_s": 0.6, "lease_s": 2.0, "window_s": 0.6, "transit_s": 5.0,
-        "adaptive_window_s": 0.01, "caller_requests": None, "named_patience_s": 0.1,
-        "spill_waits_s": (0.05, 0.1), "queue_after_s": 30.0, "poll_s": 0.01, "flight_poll_s": 0.01,
+        "adaptive_window_s": 0.01, "caller_requests": None, "named_patience_s": 0.1, "queue_after_s": 30.0,
+        "poll_s": 0.01, "flight_poll_s": 0.01,
     }  # fmt: skip
     return ModelSettings(**{**given, **changes})
 
@@ -94,3 +98,19 @@ def die_as_probe(url: str, settings: ModelSettings) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     together(url, 0.0, work)
+
+
+def generate(
+    url: str, served: Gateways, settings: ModelSettings, model: str, numbers: Iterable[int]
+) -> list[int]:
+    """Ask once for each number, all at the same time, as a worker's threads do; the calls that each took."""
+    with Models(served, url, settings) as models:
+
+        def one(number: int) -> int:
+            question = Message("user", f"task {number}: " + "x" * 400)
+            want = Want(str(number), (question,), model=model, fallbacks=(), max_tokens=1850, deadline_s=100.0)
+            return len(models.generate(want).calls)
+
+        numbers = list(numbers)
+        with ThreadPoolExecutor(len(numbers)) as pool:
+            return list(pool.map(one, numbers))

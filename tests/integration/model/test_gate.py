@@ -370,11 +370,11 @@ def test_looking_takes_nothing(url: str) -> None:
     door = Door("d", (Limit("b", requests=1),))
 
     async def work(gate: Gate) -> None:
-        assert await gate.look([door, DOOR], 1) == [None, None]
+        assert await gate.look([(door, 1), (DOOR, 1)]) == [None, None]
         await fail(gate, 1)
-        assert all(isinstance(each, Closed) for each in await gate.look([door, DOOR], 1))
+        assert all(isinstance(each, Closed) for each in await gate.look([(door, 1), (DOOR, 1)]))
         await asyncio.sleep(0.06)
-        assert await gate.look([door], 1) == [None]
+        assert await gate.look([(door, 1)]) == [None]
         assert (await enter(gate, door)).probe
 
     run(url, settings, work)
