@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from domain.catalogue import load_catalogue
 from worker.generating import Generates
-from worker.model.direct import Direct
 from worker.model.gateways import Gateways, GatewaySettings, load_gateways
 from worker.model.keys import GatewayError
+from worker.model.port import Models
 from worker.task_store import TaskStore
 
 #: For whoever wonders why tasks are refused.
@@ -35,5 +35,5 @@ def open_models(redis_url: str, tasks: TaskStore, closing: ExitStack) -> Opened 
         raise SystemExit(f"cannot start with these gateways: {e}") from None
     if not gateways:
         return None
-    models = closing.enter_context(Direct(gateways))
+    models = closing.enter_context(Models(gateways, redis_url, cache=tasks))
     return Opened(models, gateways)
