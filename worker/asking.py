@@ -12,9 +12,8 @@ from worker.task_store import TaskStore
 
 #: For whoever wonders why tasks are refused.
 WHAT_TO_SET = (
-    "Set RETORT_GATEWAY_URL and RETORT_GATEWAY_KEY (or RETORT_GATEWAY_KEY_FILE), or RETORT_GATEWAYS to a file "
-    "that "
-    "lists several gateways."
+    "Set RETORT_GATEWAY_URL and RETORT_GATEWAY_KEY (or RETORT_GATEWAY_KEY_FILE), or RETORT_GATEWAYS to "
+    "a file that lists several gateways."
 )
 
 

@@ -153,6 +153,7 @@ class Generating:
             messages=messages,
             system=system,
             temperature=temperature,
+            top_p=policy.top_p,
             max_tokens=max_tokens,
             model=policy.model,
             route=None if policy.route is None else Route(policy.route),
@@ -301,6 +302,7 @@ def _call_columns(record: CallRecord) -> dict[str, Any]:
         "request_id": record.request_id,
         "parameters": {
             "temperature": record.temperature,
+            "top_p": record.top_p,
             "max_tokens": record.max_tokens,
             "number": record.number,
             "retry": record.retry,

@@ -18,22 +18,9 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
-def _r(text: str) -> str:
-    dashes = "-"
-    while f"){dashes}'" in text:
-        dashes += "-"
-    return f"r'{dashes}({text}){dashes}'"
-
-
-def _rust(text: str) -> str:
-    return text
-
-
 #: By language; those in which tests can be run.
 LITERALS: dict[str, Callable[[str], str]] = {
     "python": _python,
     "javascript": _javascript,
     "bash": _base64,
-    "r": _r,
-    "rust": _rust,
 }

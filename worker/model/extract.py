@@ -78,7 +78,7 @@ def extract(answer: str, language: str, *, cut: bool, most: int = 2**20) -> Extr
         return Extracted(None, Problem.EMPTY, seen)
     if _DIFF.search(found.content) and found.tag == "":
         return Extracted(None, Problem.DIFF, seen)
-    return Extracted(found.content, None, seen)
+    return Extracted(found.content if found.content.endswith("\n") else found.content + "\n", None, seen)
 
 
 def _choose(blocks: list[_Block], wanted: frozenset[str]) -> _Block | Problem:
