@@ -182,10 +182,14 @@ class _Call:
 
     async def _exchange(self, clock: _Clock) -> None:
         deadlines, key = self._gateway.deadlines, self._gateway.key
+        try:
+            body = orjson.dumps(self._dialect.body(self._gateway, self._served, self._call))
+        except TypeError:
+            raise self._error(Failure.BAD_REQUEST, "the question has characters that UTF-8 does not") from None
         clock.wait("the first byte", deadlines.first_byte_s)
         response = await self._session.post(
             self._dialect.path(self._gateway.url),
-            data=orjson.dumps(self._dialect.body(self._gateway, self._served, self._call)),
+            data=body,
             headers={
                 "Content-Type": "application/json",
                 "X-Request-ID": self._request_id,
