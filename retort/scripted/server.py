@@ -209,6 +209,11 @@ async def _chunks(dialect: Dialect, asked: Asked, turn: Turn, spoken: Spoken) ->
         for byte in b"".join(parts):
             yield bytes([byte])
             await asyncio.sleep(1)
+    elif turn.mode is Mode.KEEPALIVE:
+        for _ in range(20):
+            yield b": keep-alive\n\n" if asked.stream else b"\n" * 20
+        for part in parts:
+            yield part
     elif turn.mode is Mode.ENDLESS:
         yield parts[0][:1] if not asked.stream else parts[0]
         while True:

@@ -237,6 +237,11 @@ def test_what_is_refused_before_it_is_sent(url: str) -> None:
     assert ask(a_gateway(url, temperature_range=None), a_call("[scripted:right]", temperature=1.5)).text
 
 
+@pytest.mark.parametrize(("dialect", "stream"), FORMS)
+def test_signs_of_life_are_no_part_of_an_answer(url: str, dialect: str, *, stream: bool) -> None:
+    assert "after a while" in ask(a_gateway(url, dialect, stream=stream), "[scripted:keepalive]").text
+
+
 def test_a_question_that_is_no_text_is_refused(url: str) -> None:
     with pytest.raises(ModelError, match="UTF-8") as error:
         ask(a_gateway(url), "lone \ud800 surrogate")
