@@ -277,14 +277,15 @@ def pick(
     another one takes its place. Where none is open, how long until one is.
     """
     named = [each for each in candidates if each.named]
-    wait_for_named = _soonest(named, shut) if named and all(each.name in shut for each in named) else None
+    all_shut = bool(named) and all(each.name in shut for each in named)
+    patient = all_shut and waited_s + _soonest(named, shut) <= patience_s
     skipped: list[Skip] = []
     for each in candidates:
         if each.name in shut:
             skipped.append(Skip(each.model.name, each.gateway.name, shut[each.name].reason))
-        elif each.named or wait_for_named is None or waited_s + wait_for_named > patience_s:
+        elif each.named or not patient:
             return Pick(each, 0.0, tuple(skipped))
-    return Pick(None, _soonest(candidates, shut) if wait_for_named is None else wait_for_named, tuple(skipped))
+    return Pick(None, _soonest(named if patient else candidates, shut), tuple(skipped))
 
 
 def _soonest(candidates: Iterable[Candidate], shut: Mapping[str, Closed]) -> float:
