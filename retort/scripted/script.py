@@ -28,6 +28,7 @@ class Mode(StrEnum):
 
     ANSWER = "answer"  # as the dialect says
     HANG = "hang"  # never
+    KEEPALIVE = "keepalive"  # blank lines or comments first, then the answer
     DRIP = "drip"  # a byte a second
     ENDLESS = "endless"  # for ever, as fast as it is read
     HUGE = "huge"  # 50 MB

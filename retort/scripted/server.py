@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +25,9 @@ PIECE = 24
 #: Conversations whose failures are remembered.
 MOST_CONVERSATIONS = 10_000
 
+#: Requests whose senders are shown.
+RECENT = 16
+
 #: Bytes of a request.
 MOST_BODY = 32 * 2**20
 
@@ -41,6 +44,7 @@ class Server:
         self._in_flight = 0
         self._most_in_flight = 0
         self._last: dict[str, Any] = {}
+        self._peers: deque[str] = deque(maxlen=RECENT)
 
     def app(self) -> web.Application:
         """The application."""
@@ -61,6 +65,7 @@ class Server:
             {
                 "requests": self._statuses.total(),
                 "statuses": dict(self._statuses),
+                "recent_peers": list(self._peers),  # requests of one connection have the same
                 "in_flight": self._in_flight,
                 "most_in_flight": self._most_in_flight,
                 "last": self._last,
@@ -72,6 +77,8 @@ class Server:
         async def handle(request: web.Request) -> web.StreamResponse:
             self._in_flight += 1
             self._most_in_flight = max(self._most_in_flight, self._in_flight)
+            if request.transport is not None:
+                self._peers.append(str(request.transport.get_extra_info("peername")))
             try:
                 response = await self._answer(request, dialect)
             finally:
@@ -202,6 +209,11 @@ async def _chunks(dialect: Dialect, asked: Asked, turn: Turn, spoken: Spoken) ->
         for byte in b"".join(parts):
             yield bytes([byte])
             await asyncio.sleep(1)
+    elif turn.mode is Mode.KEEPALIVE:
+        for _ in range(20):
+            yield b": keep-alive\n\n" if asked.stream else b"\n" * 20
+        for part in parts:
+            yield part
     elif turn.mode is Mode.ENDLESS:
         yield parts[0][:1] if not asked.stream else parts[0]
         while True:

@@ -117,6 +117,11 @@ def _checked(gateway: Gateway, call: ModelCall, request_id: str) -> Served:
     return served
 
 
+def _says_nothing(head: bytes) -> bool:
+    """Whether the beginning of an answer is too short to tell its form."""
+    return not head or any(len(head) < len(word) and word.startswith(head) for word in _STREAM)
+
+
 @dataclass(slots=True)
 class _Clock:
     """The deadlines of one call: the timer is set anew at each step, never beyond the last."""
@@ -182,10 +187,14 @@ class _Call:
 
     async def _exchange(self, clock: _Clock) -> None:
         deadlines, key = self._gateway.deadlines, self._gateway.key
+        try:
+            body = orjson.dumps(self._dialect.body(self._gateway, self._served, self._call))
+        except TypeError:
+            raise self._error(Failure.BAD_REQUEST, "the question has characters that UTF-8 does not") from None
         clock.wait("the first byte", deadlines.first_byte_s)
         response = await self._session.post(
             self._dialect.path(self._gateway.url),
-            data=orjson.dumps(self._dialect.body(self._gateway, self._served, self._call)),
+            data=body,
             headers={
                 "Content-Type": "application/json",
                 "X-Request-ID": self._request_id,
@@ -228,23 +237,19 @@ class _Call:
 
     async def _read(self, response: aiohttp.ClientResponse, clock: _Clock) -> None:
         """Read the answer, whichever of the two forms it has: some gateways answer otherwise than asked."""
-        head = bytearray()
-        start = b""
-        while not start or any(word.startswith(start) and word != start for word in _STREAM):
-            chunk = await self._chunk(response, clock)
-            if not chunk:
-                break
-            head += chunk
-            start = bytes(head[:64]).lstrip(_BLANK)
-        if start.startswith(b"{"):
+        head = b""
+        while _says_nothing(head) and (chunk := await self._chunk(response, clock)):
+            head = (head + chunk).lstrip(_BLANK)  # blank lines are how some say that they are still at it
+        if head.startswith(b"{"):
+            parts = [head]
             while chunk := await self._chunk(response, clock):
-                head += chunk
-            self._reader.document(parse_object(bytes(head).removeprefix(_BLANK[:3])))
-        elif start.startswith(_STREAM):
-            await self._read_stream(response, clock, bytes(head))
-        elif not start:
+                parts.append(chunk)
+            self._reader.document(parse_object(b"".join(parts)))
+        elif head.startswith(_STREAM):
+            await self._read_stream(response, clock, head)
+        elif not head:
             raise Malformed("the answer is empty")
-        elif start.startswith(b"<"):
+        elif head.startswith(b"<"):
             raise Malformed("the answer is a page, not JSON; is the gateway's base URL right?")
         else:
             raise Malformed("the answer is neither JSON nor a stream of events")

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -26,9 +27,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield base
 
 
-def seen(url: str) -> dict[str, object]:
+def seen(url: str) -> dict[str, Any]:
     """What the scripted model saw."""
-    found: dict[str, object] = httpx.get(f"{url.removesuffix('/v1')}/scripted/seen").json()
+    found: dict[str, Any] = httpx.get(f"{url.removesuffix('/v1')}/scripted/seen").json()
     return found
 
 
@@ -59,7 +60,6 @@ def test_what_is_sent(url: str, dialect: str) -> None:
     )
     answer = ask(a_gateway(url, dialect, models=served, stream=False), call)
     last = seen(url)["last"]
-    assert isinstance(last, dict)
     assert last["request_id"] == answer.request_id
     user = {"role": "user", "content": "[scripted:right]"}
     common = {"model": "vendor/model", "temperature": 0.3, "max_tokens": 77}
@@ -235,6 +235,31 @@ def test_what_is_refused_before_it_is_sent(url: str) -> None:
         assert error.value.kind is kind
     assert seen(url)["requests"] == before
     assert ask(a_gateway(url, temperature_range=None), a_call("[scripted:right]", temperature=1.5)).text
+
+
+@pytest.mark.parametrize(("dialect", "stream"), FORMS)
+def test_signs_of_life_are_no_part_of_an_answer(url: str, dialect: str, *, stream: bool) -> None:
+    assert "after a while" in ask(a_gateway(url, dialect, stream=stream), "[scripted:keepalive]").text
+
+
+def test_a_question_that_is_no_text_is_refused(url: str) -> None:
+    with pytest.raises(ModelError, match="UTF-8") as error:
+        ask(a_gateway(url), "lone \ud800 surrogate")
+    assert error.value.kind is Failure.BAD_REQUEST
+
+
+@pytest.mark.parametrize(("dialect", "stream"), FORMS)
+def test_calls_one_after_the_other_share_a_connection(url: str, dialect: str, *, stream: bool) -> None:
+    gateway = a_gateway(url, dialect, stream=stream)
+
+    async def run() -> None:
+        async with GatewayClient() as client:
+            for number in range(5):
+                call = a_call("[scripted:right]")
+                await client.ask(gateway, call, request_id=str(number), deadline_s=30)
+
+    asyncio.run(run())
+    assert len(set(seen(url)["recent_peers"][-5:])) == 1
 
 
 def test_many_at_once_share_a_client_and_leave_nothing(url: str) -> None:
