@@ -105,8 +105,15 @@ def test_cost_counts_what_the_call_would_cost() -> None:
     ("role", "model"), [("primary", GPT), ("accuracy", SONNET), ("batch", DEEPSEEK), ("fallback", GEMINI)]
 )
 def test_roles_come_first(role: str, model: str) -> None:
-    first = router.plan(want(role=role, priority=Priority.BATCH), ALL, ROUTING).candidates[0]
+    first = router.plan(want(role=role), ALL, ROUTING).candidates[0]
     assert (first.model.name, first.reason) == (model, f"has the role {role}")
+
+
+def test_what_nobody_waits_for_goes_to_the_batch_model() -> None:
+    assert order(want("design it", priority=Priority.BATCH))[0] == DEEPSEEK
+    assert order(want("design it", priority=Priority.BATCH, role="primary"))[0] == GPT
+    assert order(want("design it", priority=Priority.BATCH, route=Route.SPEED))[0] == GEMINI
+    assert order(want("design it", priority=Priority.BATCH, model=GPT))[0] == GPT
 
 
 def test_a_name_or_alias_and_its_fallbacks() -> None:
