@@ -15,7 +15,7 @@ from worker.model import context
 from worker.model.budget import dollars, worst_case
 from worker.model.gate import Closed
 from worker.model.gateways import Gateway, Gateways
-from worker.model.want import AUTO, BudgetExceeded, ContextTooLong, NoModel, Route, Skip, Want
+from worker.model.want import AUTO, BudgetExceeded, ContextTooLong, NoModel, Priority, Route, Skip, Want
 
 #: Tokens of an answer where neither the request nor a class says.
 DEFAULT_MAX_TOKENS = 4096
@@ -108,6 +108,9 @@ def _named(want: Want, gateways: Gateways) -> tuple[_Ordered, int]:
 
 
 def _auto(want: Want, gateways: Gateways, routing: Routing) -> tuple[_Ordered, int]:
+    role = want.role
+    if role is None and want.route is None and want.priority is Priority.BATCH:
+        role = "batch"
     models = [model for model in gateways.catalogue.models.values() if gateways.serving(model.name)]
     complexity = routing.class_of(want.text)
     max_tokens = want.max_tokens or (complexity.max_tokens if want.route is None else DEFAULT_MAX_TOKENS)
@@ -123,7 +126,7 @@ def _auto(want: Want, gateways: Gateways, routing: Routing) -> tuple[_Ordered, i
         Route.ACCURACY: lambda model: (-(model.accuracy or 0), cost(model)),
     }
     if want.route is None:
-        return _by_words(want.text, gateways, routing, models, orders, want.role), max_tokens
+        return _by_words(want.text, gateways, routing, models, orders, role), max_tokens
     models.sort(key=orders[want.route])
     says = {
         Route.COST: "the cheapest",
@@ -136,7 +139,7 @@ def _auto(want: Want, gateways: Gateways, routing: Routing) -> tuple[_Ordered, i
             (model, f"{reason}, though none reaches {routing.good_accuracy}", False)
             for model, reason, _ in ordered
         ]
-    return _roles_first(ordered, want.role), max_tokens
+    return _roles_first(ordered, role), max_tokens
 
 
 def _by_words(
@@ -277,14 +280,15 @@ def pick(
     another one takes its place. Where none is open, how long until one is.
     """
     named = [each for each in candidates if each.named]
-    wait_for_named = _soonest(named, shut) if named and all(each.name in shut for each in named) else None
+    all_shut = bool(named) and all(each.name in shut for each in named)
+    patient = all_shut and waited_s + _soonest(named, shut) <= patience_s
     skipped: list[Skip] = []
     for each in candidates:
         if each.name in shut:
             skipped.append(Skip(each.model.name, each.gateway.name, shut[each.name].reason))
-        elif each.named or wait_for_named is None or waited_s + wait_for_named > patience_s:
+        elif each.named or not patient:
             return Pick(each, 0.0, tuple(skipped))
-    return Pick(None, _soonest(candidates, shut) if wait_for_named is None else wait_for_named, tuple(skipped))
+    return Pick(None, _soonest(named if patient else candidates, shut), tuple(skipped))
 
 
 def _soonest(candidates: Iterable[Candidate], shut: Mapping[str, Closed]) -> float:

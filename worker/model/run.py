@@ -128,6 +128,7 @@ class Run:
     async def _ask(self, candidate: Candidate, ticket: Ticket, waited_s: float) -> Asked | None:
         """Ask once, and have it stored. None: there is no money for it."""
         report, held, cost = question.NOT_SENT, None, Decimal(0)
+        leaving: asyncio.Future[None] | None = None
         try:
             reason, held = await self._reserve(candidate)
             if reason is not None:
@@ -137,13 +138,15 @@ class Run:
             report = question.CUT_OFF
             asked = await self._send(candidate, ticket, held, waited_s)
             report, cost = self._report(asked), asked.record.cost_usd or cost
+            leaving = asyncio.ensure_future(self._leave(ticket, report, held, cost))  # while the call is stored
             await self._keep(asked.record)
             if asked.answer is not None:
                 await self._put(candidate, asked.answer)
             return asked
         finally:
             # Also when this run is being cancelled.
-            await asyncio.shield(asyncio.ensure_future(self._leave(ticket, report, held, cost)))
+            leaving = leaving or asyncio.ensure_future(self._leave(ticket, report, held, cost))
+            await asyncio.shield(leaving)
 
     async def _reserve(self, candidate: Candidate) -> tuple[str | None, Reservation | None]:
         """Why there is no money for a call; else what is set aside for it."""
@@ -184,12 +187,14 @@ class Run:
         return question.report_of(asked, self._ledger.plan.input_tokens, pause_s, cut_short, self._settings)
 
     async def _leave(self, ticket: Ticket, report: Report, held: Reservation | None, cost: Decimal) -> None:
-        await self._tools.gate.report(
+        told = self._tools.gate.report(
             ticket, report.outcome, tokens=report.tokens, sent=report.sent, limited=report.limited,
             pause_s=report.pause_s, why=report.why,
         )  # fmt: skip
-        if held is not None:
-            await self._tools.budgets.settle(held, cost)
+        if held is None:
+            await told
+        else:
+            await asyncio.gather(told, self._tools.budgets.settle(held, cost))
 
     async def _after(self, candidate: Candidate, asked: Asked) -> None:
         """Wait before the next try, or give the candidate up."""

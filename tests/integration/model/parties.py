@@ -6,17 +6,22 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from worker.model.buckets import Limit
+from worker.model.budget import Budgets, Day, TooLittle
+from worker.model.flight import Flights
 from worker.model.gate import Door, Gate, Ticket
 from worker.model.gateways import Gateways
 from worker.model.port import Models, Want
 from worker.model.settings import ModelSettings
-from worker.model.shared import Shared
+from worker.model.shared import Script, Shared
 from worker.model.types import Message
 
 T = TypeVar("T")
+
+COUNT = Script("return redis.call('INCR', KEYS[1])")
 
 
 def quick(**changes: Any) -> ModelSettings:
@@ -114,3 +119,56 @@ def generate(
         numbers = list(numbers)
         with ThreadPoolExecutor(len(numbers)) as pool:
             return list(pool.map(one, numbers))
+
+
+def fly(url: str, start: float, settings: ModelSettings, key: str, flyers: int, lasts_s: float) -> list[str]:
+    """So many identical calls at once, which take some time; what each got. Counts those made as `made` in Redis."""
+
+    async def work(shared: Shared) -> list[str]:
+        flights = Flights(shared, settings)
+
+        async def make() -> str:
+            number = await shared.run(COUNT, ["made"])
+            await asyncio.sleep(lasts_s)
+            return f"answer {number}"
+
+        return list(await asyncio.gather(*(flights.fly(key, make) for _ in range(flyers))))
+
+    return together(url, start, work)
+
+
+def die_flying(url: str, settings: ModelSettings, key: str) -> None:
+    """Lead a flight, and die on the way."""
+
+    async def work(shared: Shared) -> None:
+        async def make() -> str:
+            await shared.run(COUNT, ["made"])
+            os.kill(os.getpid(), signal.SIGKILL)
+            return ""
+
+        await Flights(shared, settings).fly(key, make)
+
+    together(url, 0.0, work)
+
+
+def spend_day(
+    url: str, start: float, settings: ModelSettings, day: Day, calls: int, usd: tuple[Decimal, Decimal]
+) -> Decimal:
+    """Make calls on a caller's day, as far as its money goes; what they cost in all."""
+    most, real = usd
+
+    async def work(shared: Shared) -> Decimal:
+        budgets = Budgets(shared, settings)
+
+        async def one() -> Decimal:
+            held = await budgets.reserve(day, most)
+            if isinstance(held, TooLittle):
+                return Decimal(0)
+            async with budgets.alive(held):
+                await asyncio.sleep(0.01)
+            await budgets.settle(held, real)
+            return real
+
+        return sum(await asyncio.gather(*(one() for _ in range(calls))), Decimal(0))
+
+    return together(url, start, work)
