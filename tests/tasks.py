@@ -18,6 +18,8 @@ from tests.harness import Broker, Jobs, Worker, eventually, instance_name, ready
 from tests.models import scripted_process
 
 FINAL = ("finished", "cancelled", "broken")
+#: Failures of a scripted gateway are not waited for.
+QUICK = {"RETORT_MODEL_RETRIES": "1", "RETORT_MODEL_RETRY_BASE_S": "0.05", "RETORT_MODEL_RETRY_JITTER_S": "0"}
 KEY = "hs_0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -48,7 +50,7 @@ def task_worker(
             services.database_url,
             services.redis_url,
             instance=instance_name(),
-            environment={**gateway_environment(url, models), **(environment or {})},
+            environment={**gateway_environment(url, models), **QUICK, **(environment or {})},
             **settings,
         )
         closing.callback(worker.end, engine)

@@ -7,11 +7,11 @@ from typing import Any
 import docker
 import pytest
 from markdown_it import MarkdownIt
-from sqlalchemy import Row
+from sqlalchemy import Row, text
 
 from tests.conftest import ROOT, Services, empty
-from tests.harness import Broker, Jobs, Worker
-from tests.tasks import KEY, calls_of, ended, run_task, task_worker
+from tests.harness import Broker, Jobs, Worker, eventually
+from tests.tasks import KEY, add_task, asked, calls_of, ended, ring, run_task, task_worker
 
 SCRIPTS = ROOT / "tests" / "tasks.toml"
 HELLO = "hello from the scripted model\n"
@@ -245,3 +245,47 @@ def test_a_result_is_recalled_for_its_caller_alone(
     recalled = failing[1]
     assert (recalled.image, recalled.image_digest) == (failing[0].image, failing[0].image_digest)
     assert recalled.sandbox_start is None
+
+
+def test_an_answer_is_kept_for_its_caller_alone(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker
+) -> None:
+    _worker, url = served
+    before = asked(url)
+    task = "[scripted:right] greet"
+    first = run_task(jobs_table, broker, task, cache=True)
+    second = run_task(jobs_table, broker, task, cache=True)
+    assert asked(url) == before + 1
+    (paid,), (cached,) = (calls_of(jobs_table, job.id) for job in (first, second))
+    assert (paid.cache_hit, cached.cache_hit, cached.cost_usd, second.cost_usd) == (False, True, 0, 0)
+    assert cached.answer == paid.answer
+    assert [a.cached for a in jobs_table.attempts(second.id)] == [True]  # nor was it run again
+    assert second.scripted
+    run_task(jobs_table, broker, task)  # who does not ask for the cache gets none
+    stranger = Jobs(jobs_table.engine.url.render_as_string(hide_password=False))
+    third = run_task(jobs_table, broker, task, cache=True, caller_id=stranger.caller())
+    stranger.close()
+    assert [c.cache_hit for c in calls_of(jobs_table, third.id)] == [False]
+    assert asked(url) == before + 3
+
+
+def test_where_no_model_can_be_had_the_task_waits_in_the_batch_queue(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker
+) -> None:
+    job_id = add_task(jobs_table, "[scripted:overloaded] greet")
+    ring(broker, job_id)
+    eventually(lambda: jobs_table.get(job_id).priority == "batch", "it is put off")
+    job = jobs_table.get(job_id)
+    assert (job.state, job.next_state, job.claims, job.verdict) == ("queued", "generating", 0, None)
+    assert job.reason.startswith("waits for a model in the batch queue")
+    assert all(call.failure == "overloaded" for call in calls_of(jobs_table, job_id))
+    assert jobs_table.attempts(job_id) == []
+
+
+def test_a_job_that_waited_too_long_for_a_model_fails(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker
+) -> None:
+    long_ago = text("now() - interval '2 days'")
+    job = run_task(jobs_table, broker, "[scripted:overloaded] greet", created_at=long_ago)
+    assert (job.state, job.verdict, job.outcome) == ("finished", "no_code", "failed")
+    assert job.reason.startswith("model_failed: ")
