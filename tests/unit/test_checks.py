@@ -1,5 +1,8 @@
 """How results are judged, without running anything."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +101,29 @@ def test_limits_are_in_the_key_of_a_result() -> None:
     keys = {execution_key(**{**usual, name: value}) for name, value in other.items()}  # type: ignore[arg-type]
     assert len(keys | {execution_key(**usual)}) == len(other) + 1  # type: ignore[arg-type]
     assert execution_key(**usual) == execution_key(**usual)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("program", "tests", "verdict", "passed"),
+    [
+        ("add() { echo $(($1 + $2)); }\necho hi", '[ "$(add 1 2)" = 3 ]', "ok", True),
+        ("add() { echo $(($1 - $2)); }", '[ "$(add 1 2)" = 3 ]\necho after', "check_failed", False),
+        ("exit 0", "false", "check_failed", False),
+        ("exit 3", "true", "error", None),
+        ("f() {", "true", "error", None),
+        ("echo 1", "if then", "check_failed", False),
+        ("x='a\"$b'\n", '[ "$x" = \'a"$b\' ]', "ok", True),
+    ],
+)
+def test_the_harness_of_bash(
+    tmp_path: Path, program: str, tests: str, verdict: str, passed: bool | None
+) -> None:
+    check = {"tests": tests}
+    harnessed = checks.harness("bash", program, check)
+    file = tmp_path / "main.sh"
+    file.write_text(harnessed.code)
+    ran = subprocess.run(["bash", str(file)], capture_output=True, timeout=60, check=False)
+    judged = checks.judge(check, "ok" if ran.returncode == 0 else "error", ran.stdout, harnessed.token)
+    assert (judged.verdict, judged.passed) == (verdict, passed)
+    assert str(harnessed.token).encode() not in judged.stdout
+    assert file.read_text() == program  # the sentinel is in no file
