@@ -140,7 +140,8 @@ class Budgets:
         """
         identity = uuid4().hex
         argument = {
-            "id": identity, "nano": nano(usd), "budget": nano(day.budget_usd), "spent": nano(day.spent_usd),
+            "id": identity, "nano": nano(usd), "budget": int(day.budget_usd * NANO),
+            "spent": nano(day.spent_usd),
             "lease": us(self._lease_s), "keep_ms": _KEEP_MS,
         }  # fmt: skip
         granted, left = await self._shared.run(_RESERVE, [_key(day)], argument)

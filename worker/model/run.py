@@ -160,7 +160,7 @@ class Run:
         day = Day(want.caller, want.caller_day, want.caller_budget_usd, want.caller_spent_usd)
         got = await self._tools.budgets.reserve(day, worst)
         if isinstance(got, TooLittle):
-            return router.too_dear(worst, min(got.left_usd, worst), "the caller today"), None
+            return router.too_dear(worst, got.left_usd, "the caller today") or "the caller's day is spent", None
         return None, got
 
     async def _send(

@@ -122,7 +122,7 @@ def generate(
 
 
 def fly(url: str, start: float, settings: ModelSettings, key: str, flyers: int, lasts_s: float) -> list[str]:
-    """So many identical calls at once, which take some time; what each got. Counts those made as `made` in Redis."""
+    """So many identical calls at once, which take some time; what each got. Redis counts those `made`."""
 
     async def work(shared: Shared) -> list[str]:
         flights = Flights(shared, settings)

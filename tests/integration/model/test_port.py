@@ -316,7 +316,8 @@ def test_a_caller_never_spends_more_than_the_day_allows(models: Open, vendor: Ve
     with ThreadPoolExecutor(20) as pool:
         got = list(pool.map(one, range(20)))
     paid = [each for each in got if isinstance(each, Generated)]
-    assert len(paid) == 4  # of $0.0008 each; what they did not use comes back when they end
+    assert len(paid) >= 4
+    assert vendor.most_under_way <= 4  # as each may cost $0.0008; what it did not use comes back when it ends
     assert "the caller today has $0.0" in next(each.reason for each in got if isinstance(each, BudgetExceeded))
     later = [one(number) for number in range(100, 110)]
     total = sum(
