@@ -98,7 +98,7 @@ def _services(settings: Settings) -> Services:
             settings.max_code_bytes,
             TaskIntake(load_task_rules(settings.tasks), catalogue),
         ),
-        serving=Serving(database),
+        serving=Serving(database, settings.models_cache_s),
         catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
