@@ -105,6 +105,10 @@ end
 """
 
 
+#: How the names of callers' own limits begin.
+CALLER = "caller:"
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """A limit that calls share: of requests and of tokens per window, and of requests under way. None: none."""
@@ -140,4 +144,4 @@ def limit_of_caller(caller: str, settings: ModelSettings) -> tuple[Limit, ...]:
     # A burst of 20 at 10 a second is 20 in two seconds: the same rate, seen through a wider window.
     most = max(settings.caller_requests, settings.caller_burst)
     window_s = settings.caller_window_s * most / settings.caller_requests
-    return (Limit(f"caller:{caller}", most, None, None, window_s),)
+    return (Limit(f"{CALLER}{caller}", most, None, None, window_s),)

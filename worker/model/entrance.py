@@ -48,14 +48,19 @@ class Entrance:
                     except TimeoutError:
                         raise self._ledger.no_room(self._settings.poll_s) from None
                     entry = await self._at_the_head(came, until, len(names))
-                    if entry is not None:
-                        return *entry, monotonic() - came
+                if isinstance(entry, tuple):
+                    return *entry, monotonic() - came
+                await asyncio.sleep(entry)
         finally:
             self._waited_s += monotonic() - came
         return None
 
-    async def _at_the_head(self, came: float, until: float, count: int) -> tuple[Candidate, Ticket] | None:
-        """Ask until one lets us in. None: fewer than `count` candidates are left, which is another line."""
+    async def _at_the_head(self, came: float, until: float, count: int) -> tuple[Candidate, Ticket] | float:
+        """Ask until one lets us in.
+
+        Else seconds after which to stand in line again: at once where fewer than `count` candidates are left,
+        as that is another line; later where the caller has sent enough, which must hold up nobody else.
+        """
         while True:
             shut = await self._look()
             while len(self._ledger.candidates) == count:
@@ -75,9 +80,11 @@ class Entrance:
                 if entry.wait_s is None:
                     self._ledger.drop(pick.candidate, entry.reason)
             else:
-                return None
+                return 0.0
             if monotonic() + pick.wait_s > until:
                 raise self._ledger.no_room(pick.wait_s)
+            if any(closed.callers for closed in shut.values()):
+                return pick.wait_s
             # It may be sooner than that: a call under way may use less than it reserved.
             await asyncio.sleep(min(pick.wait_s, self._settings.poll_s))
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from worker.model import adaptive, breaker, buckets
-from worker.model.buckets import Limit
+from worker.model.buckets import CALLER, Limit
 from worker.model.settings import ModelSettings
 from worker.model.shared import Script, Shared, SharedDown, kept_alive, us
 
@@ -121,6 +121,7 @@ class Closed:
 
     wait_s: float | None
     reason: str
+    callers: bool = False  # it is the caller's own limit, which holds nobody else up
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +247,5 @@ def _closed(what: str, wait_us: int, detail: str) -> Closed:
     if what == "never":
         return Closed(None, reason)
     wait_s = wait_us / 1_000_000
-    return Closed(wait_s, reason if what == "half" else f"{reason}, for {wait_s:.3g} s")
+    callers = detail.startswith(CALLER)
+    return Closed(wait_s, reason if what == "half" else f"{reason}, for {wait_s:.3g} s", callers)

@@ -248,6 +248,16 @@ def test_without_room_for_long_it_goes_to_the_batch_queue(models: Open, vendor: 
     assert queued.value.calls == ()
 
 
+def test_a_caller_who_sends_much_holds_up_nobody_else(models: Open, vendor: Vendor) -> None:
+    port = models(parties.quick(caller_requests=1, caller_burst=1, caller_window_s=3.0, transit_s=0))
+    with ThreadPoolExecutor(20) as pool:
+        many = [pool.submit(port.generate, want(f"task {n}", deadline_s=1.0)) for n in range(20)]
+        eventually(lambda: len(vendor.arrivals) == 1, "one of anna's is answered")
+        assert port.generate(want("ben's", caller="ben", deadline_s=1.0)).answer.text == "print(42)"
+        waiting = [each for each in many if isinstance(each.exception(30), Queued)]
+    assert len(waiting) == 19
+
+
 def test_a_call_that_no_bucket_ever_takes(models: Open, vendor: Vendor) -> None:
     served = gateways(
         gateway(vendor, GPT, GEMINI, model_limits={GPT: Bucket("g", tpm=50), GEMINI: Bucket("h")})
