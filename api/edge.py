@@ -17,10 +17,11 @@ access_log = logging.getLogger("api.access")
 _SCOPE_KEY = "retort.request_id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
+_POLICY: Final = b"content-security-policy"
 _ALWAYS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (_POLICY, b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
 _GUARDED: Final = [*_ALWAYS, (b"cache-control", b"no-store")]
@@ -66,7 +67,9 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *added]
+                # A page's own policy stands in place of ours, which allows nothing: browsers would keep both.
+                own = any(name == _POLICY for name, _ in message["headers"])
+                message["headers"] = [*message["headers"], *(h for h in added if not (own and h[0] == _POLICY))]
             await send(message)
 
         try:

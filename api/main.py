@@ -22,6 +22,7 @@ from api.body import BodyLimit
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
+from api.pages import router as pages
 from api.problems import Kind, Problem
 from api.routes import health, jobs, models, offers
 from api.services import Services
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     for module in (jobs, offers, models, health):
         app.include_router(module.router)
+    app.include_router(pages)
     openapi.install(app)
     return app
 
