@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
 
 #: Names under which distributions install it.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = (
-    "the browser tests need Chromium or Chrome, and none is on PATH. `make test` installs it on Debian and Ubuntu as "
-    "root (apt-get install chromium); elsewhere install it, or name its program in RETORT_TEST_BROWSER."
+    "the browser tests need Chromium or Chrome, and none is on PATH. `make test` installs it on Debian and Ubuntu "
+    "as root (apt-get install chromium); elsewhere install it, or name its program in RETORT_TEST_BROWSER."
 )
 
 
@@ -40,11 +40,20 @@ class Seen:
 
     def __init__(self, page: Page, origin: str) -> None:
         self.wrong: list[str] = []
+        self._origin = origin
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (self.wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("console", lambda line: self.wrong.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: self._look(request.url, origin))
+        page.on("dialog", self._dialog)
+        page.on("console", self._console)
+        page.on("request", self._request)
 
-    def _look(self, url: str, origin: str) -> None:
-        if not url.startswith((origin, "data:", "blob:")):
-            self.wrong.append(f"request: {url}")
+    def _dialog(self, dialog: Dialog) -> None:
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _console(self, line: ConsoleMessage) -> None:
+        if line.type == "error":
+            self.wrong.append(f"console: {line.text}")
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith((self._origin, "data:", "blob:")):
+            self.wrong.append(f"request: {request.url}")

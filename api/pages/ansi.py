@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 #: Colours are group 1; other sequences, and control characters that are no white space, match without it.
 _ESCAPE = re.compile(
     r"\x1b\[([0-9;:]{0,64})m"
-    r"|\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?"
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]"
@@ -126,6 +126,7 @@ def _extended(numbers: list[int]) -> int | None:
         red, green, blue = numbers[:3]
         del numbers[:3]
         return _nearest(red, green, blue)
+    numbers.clear()
     return None
 
 

@@ -55,6 +55,7 @@ def lines(
     tones: Sequence[str],
     *,
     formatter: Callable[[float], str],
+    every: int = 1,
 ) -> Markup:
     """Lines over common labels."""
     chart = pygal.Line(
@@ -63,6 +64,8 @@ def lines(
         height=220,
         show_legend=False,
         x_labels=list(labels),
+        x_labels_major_every=every,
+        show_minor_x_labels=every == 1,
         dots_size=3,
         formatter=formatter,
     )

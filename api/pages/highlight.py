@@ -29,7 +29,8 @@ def coloured(code: str, language: str) -> Markup:
 
 def lines(code: str, language: str) -> list[Markup]:
     """Its lines; the lexers close every span at the end of a line."""
-    return [Markup(line) for line in coloured(code, language).split("\n")]  # noqa: S704 (as above)
+    html = coloured(code, language).split("\n")[: code.count("\n") + 1]  # the formatter ends the last one, too
+    return [Markup(line) for line in html]  # noqa: S704 (as above)
 
 
 def stylesheet() -> str:

@@ -96,10 +96,10 @@ async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
         return kept
     now = datetime.now(UTC)
     first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    rows = await services.database.all(numbers.BY_HOUR, numbers.since(caller.id, first))
+    rows = await services.database.all(numbers.BY_TIME, numbers.since(caller.id, first))
     counts = {name: [0] * 24 for name in _TONES}
     for row in rows:
-        hour = min(23, max(0, int((row.hour - first).total_seconds() // 3600)))
+        hour = min(23, max(0, int((row.unit - first).total_seconds() // 3600)))
         counts[show.tone(row.word)][hour] += row.runs
     sums = {name: sum(values) for name, values in counts.items()}
     found = {

@@ -14,12 +14,12 @@ from uuid import UUID, uuid4
 import httpx
 import redis
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, func, insert, select
+from sqlalchemy import Engine, create_engine, func, insert, select, update
 
 from api import keys, schemas
 from domain import statements
 from domain.bell import STATES_CHANNEL, state_message
-from domain.tables import jobs, workers
+from domain.tables import api_keys, jobs, workers
 from tests.harness import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +140,11 @@ class Store:
             key = keys.create(connection, caller)
         assert key is not None
         return key
+
+    def revoke_all_keys(self) -> None:
+        """End every key there is."""
+        with self.engine.begin() as connection:
+            connection.execute(update(api_keys).values(revoked_at=func.now()))
 
     def serve_models(self, *names: str) -> None:
         """A worker whose gateway serves these models, and that stays for the test."""
