@@ -1,7 +1,7 @@
 """Who calls: API keys, checked before anything else of a request is looked at.
 
 A key that was found valid is remembered for `key_cache_s` seconds (2 by default) in this process, so a
-revoked key is refused at the latest that much later. What was found invalid is never remembered.
+revoked key is refused, and a changed tier holds, at the latest that much later. What was found invalid is never remembered.
 """
 
 import time
@@ -15,6 +15,7 @@ from api.database import Database
 from api.problems import unauthorized
 from domain.ids import KEY_PREFIX, hash_api_key
 from domain.statements import AUTHENTICATE
+from domain.states import Runtime
 
 #: Everything below this path needs a key, also what does not exist.
 GUARDED = "/v1"
@@ -30,6 +31,7 @@ class Caller:
     id: UUID
     name: str
     key_id: UUID
+    runtime: Runtime | None = None  # the only tier it may use; None: any
 
 
 class Keys:
@@ -62,7 +64,8 @@ class Keys:
         if row is None:
             self._known.pop(hashed, None)
             raise unauthorized("this API key is not valid")
-        caller = Caller(id=row.caller_id, name=row.name, key_id=row.key_id)
+        bound = None if row.runtime is None else Runtime(row.runtime)
+        caller = Caller(id=row.caller_id, name=row.name, key_id=row.key_id, runtime=bound)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         # Counted from before the look-up, so that "at the latest" holds.

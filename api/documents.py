@@ -26,6 +26,7 @@ def summary(row: Any) -> Document:
         "profile": row.profile,
         "labels": row.labels,
         "reuse": row.reuse,
+        "runtime": row.runtime,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
@@ -39,7 +40,7 @@ def job(row: Any) -> Document:
     return {
         **summary(row),
         "code": row.code,
-        "limits": row.limits,
+        "limits": _limits(row.limits),
         **_outputs(last),
         "artifacts": [],
         "usage": _usage(last, _seconds_between(row.created_at, row.started_at)),
@@ -59,6 +60,7 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "profile": row["profile"],
         "labels": row["labels"],
         "reuse": row["reuse"],
+        "runtime": row["runtime"],
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
@@ -107,12 +109,22 @@ def _stream(name: str, values: Mapping[str, Any]) -> Document:
     written = values.get(f"{name}_bytes") or 0
     truncated = written > len(kept)
     text, encoding = _text(kept, truncated=truncated)
+    cut = None
+    if truncated:
+        head = values.get(f"{name}_head")
+        head = len(kept) if head is None else head  # the rest was never seen
+        cut = {"kept_head": head, "kept_tail": len(kept) - head, "total": written}
     return {
         name: text,
         f"{name}_encoding": encoding,
         f"{name}_bytes": written,
-        f"{name}_truncated": truncated,
+        f"{name}_truncated": cut,
     }
+
+
+def _limits(stored: Mapping[str, Any]) -> Document:
+    """Limits as they apply; rows from before `cpu_s` existed lack it."""
+    return {"cpu_s": None, **stored}
 
 
 def _text(kept: bytes, *, truncated: bool) -> tuple[str, str]:

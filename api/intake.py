@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from api.problems import FieldError, Kind, Problem, invalid
 from api.schemas import MOST_TEXT_BYTES, JobRequest
 from domain.limits import Language, LimitError, Limits, Profile
+from domain.states import Runtime
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -15,10 +16,11 @@ _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request that passed, and the limits it gets."""
+    """A request that passed, and the limits and the tier it gets."""
 
     request: JobRequest
     limits: Limits
+    runtime: Runtime
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
@@ -33,6 +35,7 @@ class Wanted:
             "env": request.env,
             "labels": request.labels,
             "reuse": request.reuse,
+            "runtime": self.runtime.value,
         }
 
 
@@ -44,13 +47,17 @@ class Intake:
         languages: dict[str, Language],
         profiles: dict[str, Profile],
         max_code_bytes: int,
+        runtime: Runtime = Runtime.RUNC,
     ) -> None:
         self.languages = languages
         self.profiles = profiles
+        self.runtime = runtime  # where neither request nor caller says
+        #: The tiers that live workers offer; None while no worker lives, and then nothing is known.
+        self.offered: frozenset[Runtime] | None = None
         self._max_code_bytes = max_code_bytes
 
-    def check(self, body: dict[str, Any]) -> Wanted:
-        """The job that `body` asks for.
+    def check(self, body: dict[str, Any], bound: Runtime | None = None) -> Wanted:
+        """The job that `body` asks for; `bound`: the only tier its caller may use.
 
         Raises:
             Problem: 422 with every field that is wrong, or 503 for a task while there is no gateway.
@@ -61,6 +68,7 @@ class Intake:
             raise invalid(*self._errors(error, body)) from None
         self._one_of_code_and_task(request)
         limits = self._limits(request)
+        runtime = self._runtime(request, bound)
         self._sizes(request)
         if request.task is not None:
             raise Problem(
@@ -68,7 +76,7 @@ class Intake:
                 "a task needs a model, and no model gateway is configured on this service; "
                 "send `code` instead, which works",
             )
-        return Wanted(request, limits)
+        return Wanted(request, limits, runtime)
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -95,6 +103,7 @@ class Intake:
                     "memory_mb": asked.memory_mb,
                     "cpus": asked.cpus,
                     "output_bytes": asked.output_bytes,
+                    "cpu_s": asked.cpu_s,
                 },
             )
         except LimitError as error:
@@ -105,6 +114,17 @@ class Intake:
                     error.allowed,
                 ),
             ) from None
+
+    def _runtime(self, request: JobRequest, bound: Runtime | None) -> Runtime:
+        asked = None if request.runtime is None else Runtime(request.runtime)
+        if asked is not None and bound is not None and asked is not bound:
+            raise invalid(FieldError("runtime", "is not the tier that this caller is bound to", [bound.value]))
+        wanted = asked or bound or self.runtime
+        # Never another one in its place; a tier that nobody offers is told at once, not after a wait.
+        if self.offered is not None and wanted not in self.offered:
+            allowed = self.offered if bound is None else self.offered & {bound}
+            raise invalid(FieldError("runtime", f"no worker offers {wanted.value}", sorted(allowed)))
+        return wanted
 
     def _sizes(self, request: JobRequest) -> None:
         most = self._max_code_bytes
@@ -128,7 +148,8 @@ class Intake:
         if where[0] == "limits" and len(where) == 2:
             return FieldError(field, _number_message(where[1]), self._allowed(where[1], body))
         if found["type"] == "literal_error":
-            return FieldError(field, "is not one of the allowed values", ["never", "caller"])
+            allowed = [each.value for each in Runtime] if where[0] == "runtime" else ["never", "caller"]
+            return FieldError(field, "is not one of the allowed values", allowed)
         return FieldError(field, found["msg"][:1].lower() + found["msg"][1:])
 
     def _allowed(self, limit: str, body: dict[str, Any]) -> str | None:
@@ -143,5 +164,5 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    fields = {"limits": ["timeout_s", "memory_mb", "cpus", "output_bytes"]}
+    fields = {"limits": ["timeout_s", "cpu_s", "memory_mb", "cpus", "output_bytes"]}
     return fields["limits"] if path == ["limits"] else list(JobRequest.model_fields)

@@ -1,6 +1,7 @@
-"""API keys: `python -m api.keys create NAME`, `list`, `revoke ID`.
+"""API keys: `python -m api.keys create NAME`, `list`, `revoke ID`; and `bind NAME TIER`.
 
-A key is shown once, when it is made; the database has its hash. Revoking takes effect within two seconds.
+A key is shown once, when it is made; the database has its hash. Revoking takes effect within two
+seconds, and so does binding a caller to a tier: then its jobs run on that runtime or not at all.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.exc import OperationalError
 
 from domain.ids import hash_api_key, key_hint, new_api_key, new_id
+from domain.states import Runtime
 from domain.tables import api_keys, callers
 
 #: Held while `--if-none` looks and creates, so that two starting at once make one key.
@@ -49,7 +51,7 @@ def create(connection: Connection, name: str, *, if_none: bool = False) -> str |
 def describe(connection: Connection) -> list[str]:
     """One line for each key: id, hint, caller, since when, state."""
     rows = connection.execute(
-        select(api_keys, callers.c.name).join(callers).order_by(api_keys.c.id),
+        select(api_keys, callers.c.name, callers.c.runtime).join(callers).order_by(api_keys.c.id),
     )
     return [
         "  ".join(
@@ -59,6 +61,7 @@ def describe(connection: Connection) -> list[str]:
                 row.name,
                 f"{row.created_at:%Y-%m-%d}",
                 "revoked" if row.revoked_at else "valid",
+                *([] if row.runtime is None else [f"bound to {row.runtime}"]),
             ),
         )
         for row in rows
@@ -75,6 +78,16 @@ def revoke(connection: Connection, key_id: UUID) -> bool:
     return ended.rowcount == 1
 
 
+def bind(connection: Connection, name: str, runtime: Runtime | None) -> bool:
+    """Bind a caller to a tier, or (None) to none; False where there is no such caller."""
+    changed = connection.execute(
+        update(callers)
+        .where(callers.c.name == name)
+        .values(runtime=None if runtime is None else runtime.value),
+    )
+    return changed.rowcount == 1
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m api.keys", description="API keys of this service")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -82,6 +95,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     make.add_argument("name", help="whom it speaks for")
     make.add_argument("--if-none", action="store_true", help="do nothing where a valid key exists")
     commands.add_parser("list", help="show all keys, without their secret part")
+    tier = commands.add_parser("bind", help="let a caller use one runtime only, or any")
+    tier.add_argument("name", help="the caller")
+    tier.add_argument("runtime", choices=[*(each.value for each in Runtime), "any"])
     end = commands.add_parser("revoke", help="end a key")
     end.add_argument("id", type=UUID, help="as `list` shows it")
     return parser.parse_args(argv)
@@ -116,6 +132,12 @@ def _run(connection: Connection, arguments: argparse.Namespace) -> tuple[int, li
             return 0, [] if key is None else [key]
         case "list":
             return 0, describe(connection)
+        case "bind":
+            runtime = None if arguments.runtime == "any" else Runtime(arguments.runtime)
+            found = bind(connection, arguments.name, runtime)
+            if not found:
+                print("there is no such caller", file=sys.stderr)
+            return (0 if found else 1), []
         case _:
             found = revoke(connection, arguments.id)
             if not found:

@@ -22,6 +22,7 @@ from api.body import BodyLimit
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
+from api.offers import Offers
 from api.problems import Kind, Problem
 from api.routes import health, jobs, offers
 from api.services import Services
@@ -82,16 +83,19 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    intake = Intake(
+        load_languages(settings.languages),
+        load_profiles(settings.profiles),
+        settings.max_code_bytes,
+        settings.runtime,
+    )
     return Services(
         settings=settings,
         database=database,
         redis=client,
         keys=Keys(database, settings.key_cache_s),
-        intake=Intake(
-            load_languages(settings.languages),
-            load_profiles(settings.profiles),
-            settings.max_code_bytes,
-        ),
+        intake=intake,
+        offers=Offers(database, intake),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )
@@ -103,6 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.database.warm()
     tasks = [
         asyncio.create_task(services.bell.run(), name="bell"),
+        asyncio.create_task(services.offers.run(), name="offers"),
         asyncio.create_task(services.waiting.listen(), name="listen"),
         asyncio.create_task(services.waiting.poll(), name="poll"),
     ]

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from domain.states import State, Verdict
+from domain.states import Runtime, State, Verdict
 
 MOST_ARGS = 64
 MOST_ENV = 64
@@ -38,9 +38,14 @@ class LimitsRequest(_Strict):
     """Limits that a job asks for; each must be within its profile's range (`GET /v1/profiles`)."""
 
     timeout_s: int | None = Field(default=None, description="Seconds of wall time.")
+    cpu_s: int | None = Field(
+        default=None, description="Seconds of CPU time of all processes together; none unless asked for."
+    )
     memory_mb: int | None = Field(default=None, description="Memory in units of 2**20 bytes.")
     cpus: float | None = Field(default=None, description="CPUs; fractions are allowed.")
-    output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
+    output_bytes: int | None = Field(
+        default=None, description="Bytes of stdout and stderr together; a program that writes more is killed."
+    )
 
 
 class JobRequest(_Strict):
@@ -67,6 +72,10 @@ class JobRequest(_Strict):
         default="never",
         description="`caller` allows a sandbox in which an earlier job of the same caller ran.",
     )
+    runtime: Literal["runc", "runsc"] | None = Field(
+        default=None,
+        description="The tier to run on; where it is not given, the caller's own or the service's.",
+    )
 
 
 class _Answer(BaseModel):
@@ -80,6 +89,7 @@ class Limits(_Answer):
     memory_mb: int
     cpus: float
     output_bytes: int
+    cpu_s: int | None
 
 
 class Usage(_Answer):
@@ -123,6 +133,7 @@ class JobSummary(_Answer):
     profile: str
     labels: dict[str, str]
     reuse: Literal["never", "caller"]
+    runtime: Runtime
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -132,19 +143,30 @@ class JobSummary(_Answer):
 Encoding = Literal["utf-8", "base64"]
 
 
+class Cut(_Answer):
+    """What is kept of a stream that is not kept whole, in bytes: head, tail, and all that was written."""
+
+    kept_head: int
+    kept_tail: int
+    total: int
+
+
 class Outputs(_Answer):
-    """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept."""
+    """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept.
+
+    Where `…_truncated` is not null, the text is the head and the tail, with nothing between them.
+    """
 
     exit_code: int | None
     signal: int | None
     stdout: str
     stdout_encoding: Encoding
     stdout_bytes: int
-    stdout_truncated: bool
+    stdout_truncated: Cut | None
     stderr: str
     stderr_encoding: Encoding
     stderr_bytes: int
-    stderr_truncated: bool
+    stderr_truncated: Cut | None
 
 
 class Job(JobSummary, Outputs):
@@ -217,10 +239,10 @@ class LanguageList(_Answer):
 
 
 class Range(_Answer):
-    """What a limit may be, both ends allowed, and what it is where a request is silent."""
+    """What a limit may be, both ends allowed, and where a request is silent (null: no such limit)."""
 
     least: float
-    default: float
+    default: float | None
     most: float
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.states import Runtime
+
 MIB = 2**20
 
 
@@ -22,6 +24,7 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    runtime: Runtime = Runtime.RUNC  # the tier of a job that asks for none
 
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)
     max_code_bytes: int = Field(default=MIB, ge=1)

@@ -6,10 +6,12 @@ messages costs time, never correctness.
 
 from uuid import UUID
 
+from domain.states import Runtime
+
 #: The one Celery task: `advance(job_id)` does the next step of a job.
 ADVANCE = "retort.advance"
 
-#: Queue of the steps that need the container engine.
+#: Queue of the steps that need the container engine; see `sandbox_queue`.
 SANDBOX_QUEUE = "sandbox"
 
 #: Redis channel on which every change of a job's state is published, as `state_message`.
@@ -20,6 +22,15 @@ LEASE_S = 30
 
 #: Claims of one step before a job counts as broken: whatever it does to its workers, it does it this often.
 MAX_CLAIMS = 3
+
+
+def sandbox_queue(runtime: str) -> str:
+    """The queue of the jobs of one tier: a worker listens to those that it offers.
+
+    >>> sandbox_queue("runc"), sandbox_queue("runsc")
+    ('sandbox', 'sandbox.runsc')
+    """
+    return SANDBOX_QUEUE if runtime == Runtime.RUNC else f"{SANDBOX_QUEUE}.{runtime}"
 
 
 def state_message(job_id: UUID, state: str) -> str:

@@ -2,7 +2,7 @@
 
 >>> standard = load_profiles()["standard"]
 >>> standard.resolve({"timeout_s": 5})
-Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576)
+Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576, cpu_s=None)
 >>> standard.resolve({"timeout_s": 500})
 Traceback (most recent call last):
     ...
@@ -33,12 +33,17 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr."""
+    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr.
+
+    `cpu_s`: seconds of CPU time of all its processes together; None for no limit but what `timeout_s` and
+    `cpus` leave. Rows from before it existed lack it.
+    """
 
     timeout_s: int
     memory_mb: int
     cpus: float
     output_bytes: int
+    cpu_s: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -63,11 +68,14 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The range of one limit, both ends allowed, and the value used where a request is silent."""
+    """The range of one limit, both ends allowed, and the value used where a request is silent.
+
+    `default` None: then there is no such limit.
+    """
 
     least: float
-    default: float
     most: float
+    default: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,9 @@ class Profile:
             choice = self.choices[field.name]
             asked = wanted.get(field.name)
             value = choice.default if asked is None else asked
+            if value is None:
+                values[field.name] = None
+                continue
             # Written so that a NaN fails too.
             if not choice.least <= value <= choice.most:
                 raise LimitError(field.name, f"from {choice.least:g} to {choice.most:.15g}", self.name)

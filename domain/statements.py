@@ -31,7 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import State
+from domain.states import Runtime, State
 from domain.tables import api_keys, attempts, callers, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
@@ -49,7 +49,7 @@ def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
 
 #: hash -> the key and the caller it speaks for, unless it was revoked.
 AUTHENTICATE: Executable = (
-    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name)
+    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name, callers.c.runtime)
     .join(callers)
     .where(api_keys.c.hash == bindparam("hash"), api_keys.c.revoked_at.is_(None))
 )
@@ -88,6 +88,9 @@ _claimed_columns = (
     jobs.c.args,
     jobs.c.env,
     jobs.c.reuse,
+    jobs.c.runtime,
+    # The tier its caller is bound to, looked at again when the job is taken.
+    select(callers.c.runtime).where(callers.c.id == jobs.c.caller_id).scalar_subquery().label("bound_to"),
     jobs.c.created_at,
     jobs.c.started_at,
 )
@@ -100,10 +103,15 @@ _claim_values: dict[Any, Any] = {
     "started_at": func.coalesce(jobs.c.started_at, func.now()),
 }
 
-#: id, token, worker, state -> the job, if it was queued.
+#: A job for another tier than the worker's is left to one that has it. Not said: any tier.
+_my_tier = jobs.c.runtime == func.any(
+    bindparam("b_runtimes", [each.value for each in Runtime], type_=ARRAY(Text))
+)
+
+#: id, token, worker, state, runtimes -> the job, if it was queued.
 CLAIM: Executable = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value, _my_tier)
     .values(_claim_values)
     .returning(*_claimed_columns)
 )
@@ -139,7 +147,7 @@ def _record(lost: CTE) -> CTE:
 
 
 def _reclaim() -> Executable:
-    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS)
+    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS, _my_tier)
     return (
         update(jobs)
         .add_cte(_record(lost))
@@ -171,6 +179,8 @@ ATTEMPT_FIELDS = (
     "stderr",
     "stdout_bytes",
     "stderr_bytes",
+    "stdout_head",
+    "stderr_head",
     "wall_s",
     "cpu_s",
     "peak_memory_bytes",
@@ -278,13 +288,29 @@ def _overdue() -> Executable:
         # As an array: the planner looks few of them up, rather than joining with the whole table.
         .where(jobs.c.id == func.any(func.array(due.scalar_subquery())))
         .values(rung_at=func.now())
-        .returning(jobs.c.id, jobs.c.task)
+        .returning(jobs.c.id, jobs.c.task, jobs.c.runtime)
     )
 
 
 #: after_s, most -> jobs that nobody took within `after_s` of their last ring, and jobs whose lease expired; at
 #: most `most` of each, the oldest first.
 OVERDUE: Executable = _overdue()
+
+#: runtimes, after_s: jobs that wait for a tier which has not been offered for so long end; nothing ran.
+BREAK_STRANDED: Executable = (
+    update(jobs)
+    .where(
+        jobs.c.state == State.QUEUED.value,
+        jobs.c.runtime == func.any(bindparam("runtimes", type_=ARRAY(Text))),
+        jobs.c.created_at < _ago(bindparam("after_s", type_=Integer)),
+    )
+    .values(
+        state=State.BROKEN.value,
+        reason=func.concat("no worker offers the runtime ", jobs.c.runtime),
+        finished_at=func.now(),
+    )
+    .returning(jobs.c.id)
+)
 
 # --- workers ------------------------------------------------------------------------------------------
 

@@ -33,6 +33,13 @@ class Verdict(StrEnum):
     SANDBOX_CRASH = "sandbox_crash"  # took its sandbox down with it, twice
 
 
+class Runtime(StrEnum):
+    """The tiers: what a sandbox is isolated by. docs/tiers.md says what differs. None stands in for another."""
+
+    RUNC = "runc"  # the host's kernel, behind namespaces, cgroups and our seccomp profile
+    RUNSC = "runsc"  # gVisor: a kernel of its own, in user space
+
+
 FINAL_STATES = frozenset({State.FINISHED, State.CANCELLED, State.BROKEN})
 LEASED_STATES = frozenset({State.GENERATING, State.RUNNING})
 

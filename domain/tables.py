@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.states import FINAL_STATES, LEASED_STATES, State, Verdict
+from domain.states import FINAL_STATES, LEASED_STATES, Runtime, State, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -38,7 +38,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, values: frozenset[State] | type[State] | type[Verdict]) -> str:
+def _one_of(column: str, values: frozenset[State] | type[State] | type[Verdict] | type[Runtime]) -> str:
     return f"{column} IN ({', '.join(repr(v.value) for v in sorted(values))})"
 
 
@@ -49,8 +49,10 @@ callers = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("runtime", Text),  # the only tier this caller's jobs may run on; None: any
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     UniqueConstraint("name"),
+    CheckConstraint(_one_of("runtime", Runtime), name="runtime"),
 )
 
 api_keys = Table(
@@ -84,6 +86,7 @@ jobs = Table(
     Column("env", JSONB, nullable=False, server_default=text("'{}'")),
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
+    Column("runtime", Text, nullable=False, server_default=Runtime.RUNC.value),
     # Where it stands.
     Column("claims", Integer, nullable=False, server_default="0"),
     Column("lease_token", Uuid),
@@ -96,6 +99,7 @@ jobs = Table(
     CheckConstraint(_one_of("state", State), name="state"),
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("reuse IN ('never', 'caller')", name="reuse"),
+    CheckConstraint(_one_of("runtime", Runtime), name="runtime"),
     CheckConstraint("num_nonnulls(code, task) = 1", name="code_or_task"),
     CheckConstraint("(verdict IS NOT NULL) = (state = 'finished')", name="verdict_iff_finished"),
     CheckConstraint(
@@ -125,6 +129,8 @@ attempts = Table(
     Column("stderr", LargeBinary, nullable=False, server_default=text("''")),
     Column("stdout_bytes", BigInteger, nullable=False, server_default="0"),  # written, not only kept
     Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("stdout_head", BigInteger),  # bytes kept from before what was left out; None: nothing was
+    Column("stderr_head", BigInteger),
     Column("wall_s", Double),
     Column("cpu_s", Double),
     Column("peak_memory_bytes", BigInteger),

@@ -1,6 +1,7 @@
 """The one door to the broker: the Celery app, the doorbell, and what is published on it."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,8 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, state_message
-from domain.states import State
+from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, sandbox_queue, state_message
+from domain.states import Runtime, State
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,11 @@ class Bell:
             socket_connect_timeout=TIMEOUT_S,
         )
 
-    def ring(self, job_id: UUID) -> bool:
-        """Ask some worker to do a job's next step; whether the broker took it."""
+    def ring(self, job_id: UUID, runtime: Runtime = Runtime.RUNC) -> bool:
+        """Ask some worker of a tier to do a job's next step; whether the broker took it."""
+        queue = sandbox_queue(runtime)
         try:
-            self._app.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id))
+            self._app.send_task(ADVANCE, args=[str(job_id)], queue=queue, task_id=str(job_id))
         except (OSError, redis.RedisError, OperationalError) as e:
             log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
             return False
@@ -72,11 +74,14 @@ class Bell:
         except (OSError, redis.RedisError) as e:
             log.warning("could not publish a state; clients will poll: %s", e, extra={"job_id": str(job_id)})
 
-    def waiting(self) -> int | None:
-        """Messages that nobody took yet; None while the broker is away."""
+    def waiting(self, runtimes: Iterable[Runtime] = tuple(Runtime)) -> int | None:
+        """Messages for these tiers that nobody took yet; None while the broker is away."""
         try:
-            depth: Any = self._redis.llen(SANDBOX_QUEUE)
-            return int(depth)
+            with self._redis.pipeline(transaction=False) as asked:
+                for runtime in runtimes:
+                    asked.llen(sandbox_queue(runtime))
+                depths: list[Any] = asked.execute()
+            return sum(map(int, depths))
         except (OSError, redis.RedisError):
             return None
 

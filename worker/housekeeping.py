@@ -5,11 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.states import State
+from domain.states import Runtime, State
 from worker.broker import Bell
 from worker.leases import Leases
 from worker.pipeline import Pipeline
@@ -35,6 +34,10 @@ POSTURE_S = 3600.0
 OVERDUE_S = 5
 OVERDUE_BUSY_S = 60
 SHORT_QUEUE = 50
+
+#: Seconds between looks for jobs whose tier nobody offers, and for how long nobody may.
+STRANDED_S = 10.0
+STRANDED_AFTER_S = 600.0
 
 #: Jobs rung for in one sweep.
 RINGS = 500
@@ -87,46 +90,69 @@ def sweep(store: Store, bell: Bell) -> None:
     for job_id in broken:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
-    for job_id in overdue:
-        if not bell.ring(job_id):
+    for job_id, runtime in overdue:
+        if not bell.ring(job_id, runtime):
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 
 
+class Stranded:
+    """Ends jobs for a tier that no live worker has offered for a while: no other tier stands in for it."""
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+        # Counted from our own start: who has just come knows nothing of before.
+        self._offered_at = dict.fromkeys(Runtime, time.monotonic())
+
+    def step(self) -> None:
+        """Look who offers what."""
+        now = time.monotonic()
+        for name in self._store.offered():
+            self._offered_at[Runtime(name)] = now
+        gone = [each for each, at in self._offered_at.items() if now - at > STRANDED_AFTER_S]
+        if not gone:
+            return
+        for job_id in self._store.break_stranded(gone, after_s=int(STRANDED_AFTER_S)):
+            log.error("job given up: no worker offers its runtime", extra={"job_id": str(job_id)})
+            self._bell.tell(job_id, State.BROKEN)
+
+
 class Guard:
-    """Lets the pool serve while its sandboxes are what they must be, looked at now and every hour."""
+    """Lets the pool use each tier while its sandboxes are what they must be, looked at now and every hour."""
 
     def __init__(self, *, engine: Engine, pool: Pool, image: str) -> None:
         self._engine = engine
         self._pool = pool
         self._image = image
-        self._next = 0.0
+        self._next = dict.fromkeys(pool.settings.runtimes, 0.0)
 
     def step(self) -> None:
-        """Look, if it is time; an engine that is away is asked again at the next step."""
-        if time.monotonic() < self._next:
-            return
-        settings = self._pool.settings
-        instance = f"{settings.instance}.posture"
+        """Look at the tiers for which it is time."""
+        for runtime, due in self._next.items():
+            if time.monotonic() >= due:
+                self._examine(runtime)
+
+    def _examine(self, runtime: Runtime) -> None:
+        """Look at one tier; if the engine is away or lacks it, it is asked again at the next step."""
+        instance = f"{self._pool.settings.instance}.posture"
         try:
             for container in self._engine.labelled(LABEL_INSTANCE, instance):
                 self._engine.remove(container["Id"])
-            checks = posture.examine(self._engine, self._image, settings.runtime, instance, trials=False)
+            checks = posture.examine(self._engine, self._image, runtime, instance, trials=False)
         except (EngineError, CellLost) as e:
             hint = f"; build it with: {BUILD_COMMAND}" if isinstance(e, NoSuchImage) else ""
-            why = f"sandboxes could not be examined: {e}{hint}"
-            if self._pool.refusal != why:
-                log.warning("%s", why)
-            self._pool.refusal = why
+            self._refuse(runtime, f"sandboxes on {runtime} could not be examined: {e}{hint}")
             return
-        self._next = time.monotonic() + POSTURE_S
+        self._next[runtime] = time.monotonic() + POSTURE_S
         bad = posture.differences(checks)
-        if bad:
-            log.critical("sandboxes are not what they must be, no work is taken: %s", bad)
-            self._pool.refusal = f"sandboxes are not what they must be: {bad}"
-        else:
-            self._pool.refusal = None
+        self._refuse(runtime, bad and f"sandboxes on {runtime} are not what they must be: {bad}")
+
+    def _refuse(self, runtime: Runtime, why: str | None) -> None:
+        if why is not None and self._pool.refusals.get(runtime) != why:
+            log.critical("no work is taken: %s", why)
+        self._pool.refuse(runtime, why)
 
 
 class Reporter:
@@ -159,7 +185,13 @@ class Reporter:
             self._pool.settings.instance,
             ready=why_not is None,
             why_not=why_not,
-            facts={"roles": ["sandbox"], "jobs": self._jobs, "pool": asdict(self._pool.stats)},
+            facts={
+                "roles": ["sandbox"],
+                "jobs": self._jobs,
+                "runtimes": list(self._pool.settings.runtimes),
+                "refusals": dict(self._pool.refusals),
+                "pool": self._pool.stats.as_dict(),
+            },
         )
         self._check_hearing(working=why_not is None)
 
@@ -176,7 +208,7 @@ class Reporter:
         # Redis consumers have been seen to stay connected and hear nothing; only a new process helps.
         now = time.monotonic()
         idle = len(self._leases) < self._jobs
-        if not working or not idle or not self._bell.waiting():
+        if not working or not idle or not self._bell.waiting(self._pool.settings.runtimes):
             self._heard_at = now
         self._heard_at = max(self._heard_at, self._pipeline.advanced_at)
         if now - self._heard_at > DEAF_S:

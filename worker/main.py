@@ -11,7 +11,7 @@ from uuid import UUID
 
 from celery import Celery, signals
 
-from domain.bell import ADVANCE, SANDBOX_QUEUE
+from domain.bell import ADVANCE, sandbox_queue
 from domain.limits import load_languages, load_profiles
 from domain.logs import configure
 from worker import housekeeping
@@ -19,7 +19,7 @@ from worker.broker import Bell, celery_app
 from worker.leases import Leases
 from worker.pipeline import Images, Pipeline
 from worker.sandbox import images
-from worker.sandbox.engine import Engine
+from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool, PoolSettings
 from worker.settings import WorkerSettings
 from worker.store import Store
@@ -47,6 +47,15 @@ def _tags() -> dict[str, str]:
     return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
 
 
+def _memory_mb(engine: Engine) -> int:
+    """Three quarters of the memory of the engine's host, which need not be ours; 0 if it does not tell."""
+    try:
+        return int(engine.info().get("MemTotal") or 0) * 3 // 4 >> 20
+    except EngineError as e:
+        log.warning("no ceiling for the memory of the sandboxes: %s", e)
+        return 0
+
+
 def run(settings: WorkerSettings) -> int:
     """Work until told to stop; the exit status."""
     with ExitStack() as closing:
@@ -61,10 +70,11 @@ def run(settings: WorkerSettings) -> int:
             engine,
             PoolSettings(
                 instance=settings.instance,
-                runtime=settings.runtime,
+                runtimes=settings.tiers,
                 least=settings.warm_least,
                 most=settings.warm_most,
                 cells=settings.jobs + settings.warm_most + 2,
+                memory_mb=settings.sandbox_memory_mb or _memory_mb(engine),
             ),
         )
         closing.callback(pool.close)
@@ -74,11 +84,13 @@ def run(settings: WorkerSettings) -> int:
         languages = load_languages()
         found = Images(engine, _tags())
         for language in languages.values():
-            # The default profile's cells are kept from the start, the others' from their first job.
+            # The first tier's and default profile's cells are kept from the start, the others' from their
+            # first job.
             pool.shelf(
                 found.tags[language.image],
                 profiles[language.profiles[0]],
                 images.mentions(language.image),
+                runtime=settings.tiers[0],
             )
         pipeline = Pipeline(
             store=store,
@@ -106,6 +118,7 @@ def run(settings: WorkerSettings) -> int:
         for every in (
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
+            housekeeping.Every(housekeeping.STRANDED_S, "tiers", housekeeping.Stranded(store, bell).step),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
         ):
             every.open()
@@ -128,7 +141,7 @@ def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
     worker = app.Worker(
         pool="threads",
         concurrency=settings.jobs,
-        queues=[SANDBOX_QUEUE],
+        queues=[sandbox_queue(runtime) for runtime in settings.tiers],
         hostname=f"retort@{settings.instance}",
         without_gossip=True,
         without_mingle=True,

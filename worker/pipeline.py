@@ -75,7 +75,7 @@ class Pipeline:
         self.advanced_at = time.monotonic()
         if self.draining or self._pool.why_not is not None:
             return
-        job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING)
+        job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING, self._pool.runtimes)
         if job is None:
             return
         with self._leases.hold(job) as lease:
@@ -84,14 +84,18 @@ class Pipeline:
                 profile = self._profiles[job.profile]
             except KeyError as e:
                 # Stored by another version, or with other profiles; no retry here would change it.
-                reason = f"this worker does not know {e}"
-                self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
-                self._bell.tell(job.id, State.BROKEN)
+                self._give_up(job, f"this worker does not know {e}")
+                return
+            if job.bound_to not in (None, job.runtime):
+                # Bound since it was stored. Where its caller's code may run is not for a retry to bend.
+                self._give_up(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
                 return
             try:
                 lent = self._pool.take(
                     image,
                     profile,
+                    runtime=job.runtime,
+                    memory_mb=job.limits.memory_mb,
                     code=(job.code or "").encode(),
                     caller=str(job.caller_id) if job.reuse == "caller" else None,
                 )
@@ -100,6 +104,10 @@ class Pipeline:
                 self._store.release(job)
                 return
             self._run(job, lease, lent)
+
+    def _give_up(self, job: ClaimedJob, reason: str) -> None:
+        self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
+        self._bell.tell(job.id, State.BROKEN)
 
     def _run(self, job: ClaimedJob, lease: Lease, lent: Lent) -> None:
         reusable = False
@@ -143,12 +151,14 @@ class Pipeline:
             "stderr": ending.stderr,
             "stdout_bytes": ending.stdout_bytes,
             "stderr_bytes": ending.stderr_bytes,
+            "stdout_head": ending.stdout_head,
+            "stderr_head": ending.stderr_head,
             "wall_s": ending.wall_s,
             "cpu_s": ending.cpu_s,
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
         }
-        if self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
+        if self._store.finish(job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
@@ -158,7 +168,7 @@ class Pipeline:
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
                 self._bell.tell(job.id, State.QUEUED)
-                self._bell.ring(job.id)
+                self._bell.ring(job.id, job.runtime)
             return
         attempt["verdict"] = Verdict.SANDBOX_CRASH.value
         reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]

@@ -8,6 +8,8 @@ from tempfile import gettempdir
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.states import Runtime
+
 
 def _default_jobs() -> int:
     return max(4, 2 * (os.cpu_count() or 1))
@@ -25,18 +27,39 @@ class WorkerSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
         description="Name of this worker; labels its containers. One process at a time may have it.",
     )
-    runtime: str = Field(default="runc", description="Container runtime; never falls back to another.")
+    runtimes: str = Field(
+        default=Runtime.RUNC.value,
+        pattern=r"^(runc|runsc)(,(runc|runsc))*$",
+        description="Tiers that this worker offers, with commas between; none ever stands in for another.",
+    )
     jobs: int = Field(
         default_factory=_default_jobs,
         ge=1,
         le=256,
         description="Jobs that run at the same time here. Default: two per processor, at least four.",
     )
-    warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
-    warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
+    warm_least: int = Field(
+        default=2,
+        ge=0,
+        le=256,
+        description="Idle cells always kept, of each language and tier's first profile.",
+    )
+    warm_most: int = Field(
+        default=8, ge=1, le=256, description="Idle cells per image, profile and tier under load."
+    )
+    sandbox_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Ceiling for the memory of all sandboxes together, in MB; 0: three quarters of the host's.",
+    )
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),
         description="Folder of the lock that keeps an instance single.",
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def tiers(self) -> tuple[Runtime, ...]:
+        """`runtimes` as a sequence without repetitions."""
+        return tuple(dict.fromkeys(Runtime(name) for name in self.runtimes.split(",")))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from domain import statements
 from domain.bell import LEASE_S
 from domain.limits import Limits
-from domain.states import State
+from domain.states import Runtime, State
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    runtime: Runtime = Runtime.RUNC
+    bound_to: Runtime | None = None  # the only tier that its caller may use
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -57,6 +59,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         args=tuple(row.args),
         env=row.env,
         reuse=row.reuse,
+        runtime=Runtime(row.runtime),
+        bound_to=None if row.bound_to is None else Runtime(row.bound_to),
     )
 
 
@@ -92,9 +96,20 @@ class Store:
 
     # --- one job ----------------------------------------------------------------------------------
 
-    def claim(self, job_id: UUID, token: UUID, worker: str, state: State) -> ClaimedJob | None:
-        """Take the lease of a job that is queued, or whose worker was lost; None if it is not to be had."""
+    def claim(
+        self,
+        job_id: UUID,
+        token: UUID,
+        worker: str,
+        state: State,
+        runtimes: Iterable[Runtime] = tuple(Runtime),
+    ) -> ClaimedJob | None:
+        """Take the lease of a job that is queued, or whose worker was lost; None if it is not to be had.
+
+        A job for a tier that is not among `runtimes` is not.
+        """
         values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_state": state.value}
+        values["b_runtimes"] = list(runtimes)
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
@@ -137,7 +152,7 @@ class Store:
             rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
             return {row.lease_token for row in rows}
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[UUID]]:
+    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, Runtime]]]:
         """Break jobs whose workers were lost too often; find those to ring for again.
 
         Only one process sweeps at a time; the others get nothing.
@@ -148,7 +163,19 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
-            return broken, [row.id for row in overdue]
+            return broken, [(row.id, Runtime(row.runtime)) for row in overdue]
+
+    def offered(self) -> frozenset[str]:
+        """The tiers that live workers offer."""
+        with self._sweeping.connect() as connection:
+            live = connection.execute(statements.LIVE_WORKERS)
+            return frozenset(name for row in live for name in row.facts.get("runtimes") or ())
+
+    def break_stranded(self, runtimes: Iterable[Runtime], *, after_s: int) -> list[UUID]:
+        """End the jobs that have waited for so long for one of these tiers."""
+        values = {"runtimes": [each.value for each in runtimes], "after_s": after_s}
+        with self._sweeping.begin() as connection:
+            return [row.id for row in connection.execute(statements.BREAK_STRANDED, values)]
 
     # --- ourselves --------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ async def submit(request: Request) -> Response:
     """Stores a job and rings for a worker. Waits for its end where the client prefers that."""
     services = services_of(request)
     caller = caller_of(request.scope)
-    wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s))
+    wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s), caller.runtime)
     seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
     row = wanted.row()
     job_id = new_id()
@@ -52,7 +52,7 @@ async def submit(request: Request) -> Response:
         stored = await services.database.hot(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
         if stored is None:
             raise RuntimeError("an insert that returns nothing")
-        services.bell.ring(job_id)
+        services.bell.ring(job_id, wanted.runtime)
         if waiter is None or not seconds:
             return json_answer(documents.fresh_job(job_id, row, stored.created_at), 202, headers)
         await waiter.wait(seconds, request.is_disconnected)

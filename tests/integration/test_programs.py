@@ -70,7 +70,6 @@ CASES = [
         "flood",
         "while True: print('x' * 99)",
         Verdict.OUTPUT_LIMIT,
-        (b"x" * 99 + b"\n") * 40 + b"x" * 96,
         limits={"output_bytes": 4096},
     ),
     Case(
@@ -271,13 +270,6 @@ def test_program(engine: docker.DockerClient, image: str, case: Case) -> None:
         assert decision.exit_code == case.exit_code, shown
     if case.signal is not None:
         assert decision.signal == case.signal, shown
-
-
-def test_flood_is_counted_and_bounded(engine: docker.DockerClient, image: str) -> None:
-    decision, ending = run_once("while True: print('x' * 9999)", limits={"output_bytes": 2048})
-    assert decision.verdict is Verdict.OUTPUT_LIMIT
-    assert len(ending.stdout) + len(ending.stderr) == 2048
-    assert ending.stdout_bytes > 2048
 
 
 def test_usage(engine: docker.DockerClient, image: str) -> None:

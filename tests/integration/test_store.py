@@ -59,7 +59,8 @@ def at_once(count: int, step: Callable[[int], T]) -> list[T]:
 
 def sweep(store: Store, *, after_s: int = 5, most: int = 100) -> tuple[list[UUID], list[UUID]]:
     """One sweep."""
-    return store.sweep(after_s=after_s, most=most)
+    broken, overdue = store.sweep(after_s=after_s, most=most)
+    return broken, [job_id for job_id, _ in overdue]
 
 
 # --- claiming -----------------------------------------------------------------------------------------

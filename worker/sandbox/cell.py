@@ -32,6 +32,7 @@ class Cell:
         self.preload_tried = False
         self.resetting = False  # a reset is under way; `wait_clean` tells how it ended
         self.used_at = time.monotonic()
+        self.granted_mb = 0  # the memory of the job that it is lent to
         self._engine = engine
         self._limits = spec.limits
         self._overhead_mb = spec.overhead_mb  # as set in the engine
@@ -55,6 +56,11 @@ class Cell:
         facts = self._expect(Kind.UP, START_S)
         if facts.get("protocol") != PROTOCOL:
             raise CellLost(f"the runner speaks protocol {facts.get('protocol')!r}, not {PROTOCOL}")
+
+    @property
+    def memory_mb(self) -> int:
+        """What it may use now: what we ourselves need in it, and what its job was granted."""
+        return self._needs_mb + self.granted_mb
 
     def kill(self) -> None:
         """Kill the container now; whatever runs in it ends, and `run` returns with `killed`."""

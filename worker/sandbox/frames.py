@@ -18,7 +18,7 @@ _JOB = struct.Struct(">QBI")
 _SIZE = struct.Struct(">I")
 
 #: What runner and host must both say they speak.
-PROTOCOL = 3
+PROTOCOL = 4
 
 #: No frame of a runner is longer: it sends output in chunks of 64 KiB, and small JSON objects.
 LONGEST = 1 << 17

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from domain.limits import Limits
+from worker.sandbox import kept
 from worker.sandbox.frames import Kind, job_frame
 from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
 
@@ -16,6 +17,10 @@ GRACE_S = 0.02
 
 #: Seconds past that in which frames that keep coming are still read, to find the end among them.
 OVERRUN_S = 1.0
+
+#: Bytes beyond `output_bytes` that may arrive: what the runner reads in one turn and what is in the pipes when
+#: the program is killed for it.
+OVERSHOOT = 3 << 20
 
 #: Takes `stdout` or `stderr` and the bytes, as they come.
 OnOutput = Callable[[str, bytes], None]
@@ -42,14 +47,18 @@ class Ending:
 
     status: int | None = None
     timed_out: bool = False
+    cpu_limit: bool = False  # used up its CPU time; killed from outside, unless it ended meanwhile
     killed: bool = False  # by us, for a reason of our own: cancelled, or the lease was lost
     output_limit: bool = False
     oom_kills: int = 0
     container_oom: bool = False  # the engine saw the container's memory end
-    stdout: bytes = b""
+    disk_full: bool = False  # nothing more fitted in its folders when it had ended
+    stdout: bytes = b""  # what is kept; see kept.py
     stderr: bytes = b""
-    stdout_bytes: int = 0
+    stdout_bytes: int = 0  # what was written
     stderr_bytes: int = 0
+    stdout_head: int | None = None  # bytes kept from before the gap; None where nothing is left out
+    stderr_head: int | None = None
     wall_s: float = 0.0
     cpu_s: float | None = None
     peak_bytes: int | None = None
@@ -81,7 +90,7 @@ class Run:
         self._on_output = on_output
         self._ending = Ending()
         self._output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
-        self._room = program.limits.output_bytes
+        self._room = program.limits.output_bytes + OVERSHOOT
         self._began = 0.0
 
     def begin(self, *, reset: bool) -> None:
@@ -109,11 +118,23 @@ class Run:
         facts = self._hear(self._began + self._program.limits.timeout_s + GRACE_S)
         ending, output = self._ending, self._output
         ending.wall_s = time.monotonic() - self._began
-        ending.stdout, ending.stderr = bytes(output[Kind.STDOUT]), bytes(output[Kind.STDERR])
-        ending.stdout_bytes, ending.stderr_bytes = len(ending.stdout), len(ending.stderr)
+        ending.stdout_bytes, ending.stderr_bytes = len(output[Kind.STDOUT]), len(output[Kind.STDERR])
         if facts is not None:
             self._take_exit(facts)
+        self._keep()
         return ending, facts is not None
+
+    def _keep(self) -> None:
+        """Keep all of the output, or head and tail of each stream where it is more than was allowed."""
+        ending, most = self._ending, self._program.limits.output_bytes
+        stdout, stderr = self._output[Kind.STDOUT], self._output[Kind.STDERR]
+        if len(stdout) + len(stderr) <= most:
+            ending.stdout, ending.stderr = bytes(stdout), bytes(stderr)
+            return
+        ending.output_limit = True
+        for_stdout, for_stderr = kept.shares(len(stdout), len(stderr), most)
+        ending.stdout, ending.stdout_head = kept.cut(stdout, for_stdout)
+        ending.stderr, ending.stderr_head = kept.cut(stderr, for_stderr)
 
     def _hear(self, deadline: float) -> dict[str, Any] | None:
         """Read until the job's end; None if we ended it."""
@@ -132,7 +153,9 @@ class Run:
             if kind in self._output:
                 self._take_output(kind, payload)
             elif kind is Kind.STAT:
-                self._take_stat(checked_object(payload))
+                if self._take_stat(checked_object(payload)):
+                    self._container.stop()
+                    return None
             elif kind is Kind.EXIT:
                 return checked_object(payload)
             elif kind is Kind.PRELOADED:
@@ -148,29 +171,39 @@ class Run:
         if self._on_output is not None:
             self._on_output("stdout" if kind is Kind.STDOUT else "stderr", payload)
 
-    def _take_stat(self, facts: dict[str, Any]) -> None:
+    def _take_stat(self, facts: dict[str, Any]) -> bool:
+        """Take usage so far; whether the CPU time is used up."""
         ending = self._ending
         if facts.get("cpu_s") is not None:
-            ending.cpu_s = checked_number(facts, "cpu_s", 1e9)
+            # No more than the quota gave it since our own clock started, or the runner is not to be believed.
+            most = (time.monotonic() - self._began + 1) * (self._program.limits.cpus + 1)
+            self._take_cpu(checked_number(facts, "cpu_s", most))
         if facts.get("memory") is not None:
             ending.peak_bytes = max(ending.peak_bytes or 0, int(checked_number(facts, "memory", 1 << 50)))
+        return ending.cpu_limit
+
+    def _take_cpu(self, cpu_s: float) -> None:
+        most = self._program.limits.cpu_s
+        self._ending.cpu_s = cpu_s
+        self._ending.cpu_limit = most is not None and cpu_s >= most
 
     def _take_exit(self, facts: dict[str, Any]) -> None:
         ending = self._ending
         if facts.get("status") is not None:
             ending.status = int(checked_number(facts, "status", 0xFFFF))
         ending.wall_s = min(ending.wall_s, checked_number(facts, "wall_s", 1e9))
-        ending.cpu_s = checked_number(facts, "cpu_s", 1e9)
+        self._take_cpu(checked_number(facts, "cpu_s", 1e9))
         if facts.get("peak_bytes") is not None:
             ending.peak_bytes = int(checked_number(facts, "peak_bytes", 1 << 50))
         ending.oom_kills = int(checked_number(facts, "oom_kills", 1 << 31))
         ending.output_limit = facts.get("output_limit") is True
+        ending.disk_full = facts.get("disk_full") is True
         if ending.status is None:
             if not ending.output_limit:
                 raise CellLost("the runner broke the protocol: an end without a status")
         elif not (os.WIFEXITED(ending.status) or os.WIFSIGNALED(ending.status)):
             raise CellLost(f"the runner broke the protocol: {ending.status} is not the status of an end")
-        # What the program wrote beyond its limit was counted inside, and never sent.
+        # Where a stream was cut off for good, its end was counted inside and never sent.
         ending.stdout_bytes = max(ending.stdout_bytes, int(checked_number(facts, "stdout_bytes", 1 << 50)))
         ending.stderr_bytes = max(ending.stderr_bytes, int(checked_number(facts, "stderr_bytes", 1 << 50)))
         ending.level = int(checked_number(facts, "level", 100))

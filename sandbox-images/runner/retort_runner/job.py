@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from retort_runner import wire
+from retort_runner import disk, wire
 from retort_runner.cgroup import Counters
 from retort_runner.parked import memory_file
 from retort_runner.privileges import kill_guests
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CHUNK = 1 << 16
-_STAT_EVERY_MS = 500
+_STAT_EVERY_S = 0.1
+
+#: What is still read of a stream when all its writers were killed: more than a pipe can hold.
+_DRAIN = (1 << 20) + _CHUNK
 
 #: How long output may wait for more, and how much of it: what a short program prints travels with its end, in
 #: one piece instead of two through the engine's three processes.
@@ -58,8 +61,7 @@ class Job:
         self._cpu_s = 0.0
         self._rss = 0
         self._sent = {wire.STDOUT: 0, wire.STDERR: 0}
-        self._room = int(header["output_bytes"])
-        self._over = False
+        self._room = int(header["output_bytes"])  # below zero: it wrote more than it may
         self.held: list[tuple[bytes, bytes]] = []
         self._held_bytes = 0
 
@@ -80,7 +82,9 @@ class Job:
         kill_guests(self.uid)
         self._reap()
         for fd, kind in pipes.items():
-            while self._forward(fd, kind) > 0:
+            drained = 0
+            while drained < _DRAIN and (count := self._forward(fd, kind)) > 0:
+                drained += count
                 if self._held_bytes > _HOLD_BYTES:
                     self._flush()
             os.close(fd)
@@ -93,7 +97,8 @@ class Job:
             "oom_kills": after.oom_kills - before.oom_kills,
             "stdout_bytes": self._sent[wire.STDOUT],
             "stderr_bytes": self._sent[wire.STDERR],
-            "output_limit": self._over,
+            "output_limit": self._room < 0,
+            "disk_full": self._status != 0 and disk.full(self.uid),
         }
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
@@ -122,9 +127,10 @@ class Job:
         poll.register(zygote.channel, select.POLLIN)
         for fd in pipes:
             poll.register(fd, select.POLLIN)
-        stat_at = began + _STAT_EVERY_MS / 1000
-        while self._status is None and not self._over:
-            ready = poll.poll(_HOLD_MS if self.held else _STAT_EVERY_MS)
+        own = time.process_time()
+        now, stat_at = began, began + _STAT_EVERY_S
+        while self._status is None and self._room >= 0:
+            ready = poll.poll(_HOLD_MS if self.held else max(1, (stat_at - now) * 1000))
             if not ready or self._held_bytes > _HOLD_BYTES:
                 self._flush()
             for fd, _ in ready:
@@ -143,27 +149,25 @@ class Job:
                     self._zygote_says(zygote, poll)
             now = time.monotonic()
             if now >= stat_at:
-                stat_at = now + _STAT_EVERY_MS / 1000
+                stat_at = now + _STAT_EVERY_S
                 sample = self.counters.sample()
-                cpu_s = None if sample.cpu_s is None or cpu_before is None else sample.cpu_s - cpu_before
+                cpu_s = None
+                if sample.cpu_s is not None and cpu_before is not None:
+                    # What we ourselves use to carry its output is not the program's.
+                    cpu_s = max(0.0, sample.cpu_s - cpu_before - (time.process_time() - own))
                 wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=sample.memory)
 
     def _forward(self, fd: int, kind: bytes) -> int:
         """Send what one read gives to the host: bytes read, 0 at the end of the stream, -1 for nothing now."""
-        if self._over:
-            return -1
         try:
             chunk = os.read(fd, _CHUNK)
         except BlockingIOError:
             return -1
-        if len(chunk) > self._room:
-            self._over = True
-        kept = chunk[: self._room]
-        self._room -= len(kept)
-        self._sent[kind] += len(chunk)
-        if kept:
-            self.held.append((kind, kept))
-            self._held_bytes += len(kept)
+        if chunk:
+            self._room -= len(chunk)
+            self._sent[kind] += len(chunk)
+            self.held.append((kind, chunk))
+            self._held_bytes += len(chunk)
         return len(chunk)
 
     def _flush(self) -> None:

@@ -159,7 +159,7 @@ def main() -> None:
     _forget_ourselves()
     gc.freeze()
     runner = Runner(uid)
-    wire.send_facts(wire.UP, protocol=3, python=sys.version.split()[0], held=runner.counters.held())
+    wire.send_facts(wire.UP, protocol=4, python=sys.version.split()[0], held=runner.counters.held())
     try:
         runner.forever()
     except (wire.Closed, BrokenPipeError):

@@ -25,7 +25,7 @@ UP = b"U"  # ready for a job
 PRELOADED = b"P"  # nothing is left to import
 STDOUT = b"O"
 STDERR = b"E"
-STAT = b"T"  # usage so far, about twice a second
+STAT = b"T"  # usage so far, about ten times a second
 EXIT = b"X"  # the job ended
 CLEAN = b"C"  # the reset ended
 
