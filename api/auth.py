@@ -1,7 +1,8 @@
 """Who calls: API keys, checked before anything else of a request is looked at.
 
 A key that was found valid is remembered for `key_cache_s` seconds (2 by default) in this process, so a
-revoked key is refused, and a changed tier holds, at the latest that much later. What was found invalid is never remembered.
+revoked key is refused, and a changed tier holds, at the latest that much later. What was found invalid is never
+remembered.
 """
 
 import time

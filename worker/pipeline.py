@@ -95,7 +95,7 @@ class Pipeline:
                     image,
                     profile,
                     runtime=job.runtime,
-                    memory_mb=job.limits.memory_mb,
+                    limits=job.limits,
                     code=(job.code or "").encode(),
                     caller=str(job.caller_id) if job.reuse == "caller" else None,
                 )

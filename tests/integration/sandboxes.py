@@ -45,11 +45,13 @@ def program(code: str | bytes, *, limits: dict[str, Any] | None = None, **parts:
 
 
 def run_once(
-    code: str | bytes, *, limits: dict[str, Any] | None = None, **parts: Any
+    code: str | bytes, *, limits: dict[str, Any] | None = None, runtime: str = "runc", **parts: Any
 ) -> tuple[Decision, Ending]:
     """Run a program in a cell of its own: the verdict and the facts."""
-    with started_cell() as cell:
-        ending = cell.run(program(code, limits=limits, **parts))
+    job = program(code, limits=limits, **parts)
+    # On gVisor a cell is started with its job's limits: they cannot be changed later.
+    with started_cell(runtime=runtime, limits=STANDARD.defaults if runtime == "runc" else job.limits) as cell:
+        ending = cell.run(job)
         return decide(ending), ending
 
 

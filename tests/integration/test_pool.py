@@ -123,7 +123,7 @@ def test_many_at_once(pool: Pool, image: str) -> None:
 def test_a_cell_that_is_importing_is_not_lent(pool: Pool, image: str) -> None:
     """Its memory limit is raised meanwhile, so a job in it would get more than it was granted."""
     pool.shelf(image, STANDARD, ("pandas",))
-    shelf = pool.shelves[image, STANDARD.name, "runc"]
+    shelf = pool.shelves[image, STANDARD.name, "runc", None]
     until(lambda: any(cell.preloading for cell in shelf.idle), "a cell begins to import")
     small = program("b = bytearray(300 << 20)", limits={"memory_mb": 64})
     for _ in range(3):

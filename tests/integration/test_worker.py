@@ -128,7 +128,7 @@ def test_what_a_program_did_is_recorded(served: Worker, jobs_table: Jobs, broker
             {"timeout_s": 1},
             ("timeout", None, None, b"before\n"),
         ),
-        ("print('x' * 5000)", {"output_bytes": 1024}, ("output_limit", ..., ..., b"x" * 1024)),
+        ("print('x' * 5000)", {"output_bytes": 1024}, ("output_limit", ..., ..., b"x" * 1023 + b"\n")),
         ("b = bytearray(300 << 20)", {"memory_mb": 64}, ("out_of_memory", ..., ..., b"")),
         ("print('\\0')", {}, ("ok", 0, None, b"\0\n")),
     ],

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from domain.ids import new_id
-from domain.states import State
+from domain.states import Runtime, State
 from tests.harness import eventually
 from worker import housekeeping
 from worker.housekeeping import Every, sweep
@@ -49,13 +49,13 @@ class Bench:
         """Length of the queue."""
         return self.depth
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[UUID]]:
+    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, Runtime]]]:
         """What is due."""
         assert most == housekeeping.RINGS
         self.swept.append(after_s)
-        return self.broken, self.overdue
+        return self.broken, [(job_id, Runtime.RUNC) for job_id in self.overdue]
 
-    def ring(self, job_id: UUID) -> bool:
+    def ring(self, job_id: UUID, _: Runtime) -> bool:
         """Whether it was heard."""
         self.rung.append(job_id)
         return len(self.rung) < self.deaf_after

@@ -35,8 +35,9 @@ class Cell:
         self.granted_mb = 0  # the memory of the job that it is lent to
         self._engine = engine
         self._limits = spec.limits
-        self._overhead_mb = spec.overhead_mb  # as set in the engine
-        self._needs_mb = spec.overhead_mb  # as it should be
+        self._base_mb = specs.overhead_mb(spec)
+        self._overhead_mb = self._base_mb  # as set in the engine
+        self._needs_mb = self._base_mb  # as it should be
         self._setting = threading.Lock()
         self._stream = Stream()
         self._killed = False
@@ -95,7 +96,7 @@ class Cell:
         to what they were seen to hold.
         """
         self.preload_tried = self.preloading = True
-        self._needs_mb = specs.RUNNER_MB + specs.PRELOAD_MB
+        self._needs_mb = self._base_mb + specs.PRELOAD_MB
         self.settle()
         self._stream.send(PRELOAD_FRAME)
 
@@ -105,7 +106,7 @@ class Cell:
         self.preloading = False
         self.preloaded = not facts.get("failed")
         held = int(checked_number(facts, "held", 1 << 40)) if facts.get("held") is not None else 0
-        self._needs_mb = specs.RUNNER_MB + -(-held // specs.MB)
+        self._needs_mb = self._base_mb + -(-held // specs.MB)
 
     def settle(self, limits: Limits | None = None) -> None:
         """Bring the container's limits to `limits` (or leave the user's part) plus what we ourselves need.

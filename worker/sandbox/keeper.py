@@ -69,8 +69,10 @@ class Keeper:
                     return
                 now = time.monotonic()
                 quiet = self._quiet(now)
-                for shelf in pool.shelves.values():
-                    if now >= shelf.retry_at and shelf.runtime in pool.settings.runtimes:
+                for shelf in list(pool.shelves.values()):
+                    if shelf.done:
+                        del pool.shelves[shelf.key]
+                    elif now >= shelf.retry_at and shelf.runtime in pool.settings.runtimes:
                         self._replenish(shelf, now, quiet=quiet)
                         self._expire(shelf, now)
                 if now >= self._look_at:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from domain.limits import Profile
+from domain.limits import Limits, Profile
 from domain.states import Runtime
 from worker.sandbox.cell import Cell
 from worker.sandbox.engine import Engine, EngineDown, EngineError, NoSuchImage
@@ -35,6 +35,22 @@ UNDERTAKERS = 2
 REUSE_JOBS = 10_000
 
 NOT_EXAMINED = "the sandboxes were not examined yet"
+
+
+#: Tiers on which limits cannot be changed once a container runs: gVisor has no such command. Its cells are
+#: started with a job's limits where these are not the profile's own; and nothing is imported ahead in
+#: them, because what that holds could not be added to the user's memory afterwards.
+FIXED = frozenset({Runtime.RUNSC})
+
+
+def _alike(limits: Limits, profile: Profile) -> bool:
+    defaults = profile.defaults
+    return (limits.memory_mb, limits.cpus) == (defaults.memory_mb, defaults.cpus)
+
+
+def _shape(limits: Limits, profile: Profile) -> Limits:
+    """Limits of which only what a container is started with is the job's own."""
+    return profile.resolve({"memory_mb": limits.memory_mb, "cpus": limits.cpus})
 
 
 class PoolUnavailable(Exception):
@@ -58,6 +74,7 @@ class Lent:
     """A cell and how it was come by."""
 
     cell: Cell
+    shelf: Shelf
     start: str  # 'warm' or 'cold'
     waited_s: float
     reused: bool
@@ -105,18 +122,28 @@ class Pool:
             shelf = self._shelf(image, profile, runtime)
             shelf.least = self.settings.least
             shelf.target = max(shelf.target, shelf.least)
-            shelf.mentions = tuple(word.encode() for word in mentions)
+            shelf.mentions = () if runtime in FIXED else tuple(word.encode() for word in mentions)
             for other in self.shelves.values():
-                if other.image == image:
+                if other.image == image and other.runtime == runtime:
                     other.mentions = shelf.mentions
             self.changed.notify_all()
 
-    def _shelf(self, image: str, profile: Profile, runtime: Runtime) -> Shelf:
-        key = (image, profile.name, runtime)
-        if key not in self.shelves:
-            alike = (other.mentions for other in self.shelves.values() if other.image == image)
-            self.shelves[key] = Shelf(image, profile, runtime, 0, 0.0, mentions=next(alike, ()))
-        return self.shelves[key]
+    def _shelf(self, image: str, profile: Profile, runtime: Runtime, limits: Limits | None = None) -> Shelf:
+        fixed = limits if limits is not None and runtime in FIXED and not _alike(limits, profile) else None
+        key = (image, profile.name, runtime, None if fixed is None else _shape(fixed, profile))
+        shelf = self.shelves.get(key)
+        if shelf is None:
+            alike = (each.mentions for each in self.shelves.values() if (each.image, each.runtime) == key[::2])
+            shelf = Shelf(
+                image,
+                profile,
+                runtime,
+                limits=key[3] or profile.defaults,
+                to_order=fixed is not None,
+                mentions=next(alike, ()) if fixed is None else (),
+            )
+            self.shelves[key] = shelf
+        return shelf
 
     def close(self) -> None:
         """Remove every cell. Jobs that still run lose theirs."""
@@ -191,12 +218,12 @@ class Pool:
         profile: Profile,
         *,
         runtime: Runtime | None = None,
-        memory_mb: int | None = None,
+        limits: Limits | None = None,
         code: bytes = b"",
         caller: str | None = None,
         timeout_s: float = 30.0,
     ) -> Lent:
-        """An exclusive cell for a job that may use so much memory (not said: what the profile allows).
+        """An exclusive cell for a job with these limits (not said: the profile's).
 
         `caller` set: perhaps one in which that caller's jobs ran before.
 
@@ -205,9 +232,9 @@ class Pool:
         """
         began = time.monotonic()
         tier = self.settings.runtimes[0] if runtime is None else runtime
-        memory = int(profile.choices["memory_mb"].most) if memory_mb is None else memory_mb
+        granted = profile.defaults if limits is None else limits
         while True:
-            lent = self._take((image, profile, tier), memory, code, caller, began, timeout_s)
+            lent = self._take((image, profile, tier), granted, code, caller, began, timeout_s)
             # Nobody waited for the reset after the last job; by now it is long done.
             left = lent.cell.wait_clean()
             if left is None:
@@ -220,14 +247,15 @@ class Pool:
     def _take(
         self,
         kind: tuple[str, Profile, Runtime],
-        memory_mb: int,
+        limits: Limits,
         code: bytes,
         caller: str | None,
         began: float,
         timeout_s: float,
     ) -> Lent:
         with self.changed:
-            shelf = self._shelf(*kind)
+            shelf = self._shelf(*kind, limits)
+            memory_mb = limits.memory_mb
             wants = any(word in code for word in shelf.mentions)
             self.taken_at = shelf.taken_at = began
             lent = None
@@ -287,13 +315,13 @@ class Pool:
         if not self.fits(memory_mb):
             return None
         if caller is not None and (cell := shelf.take_used(caller)):
-            return Lent(cell, "warm", 0.0, reused=True)
+            return Lent(cell, shelf, "warm", 0.0, reused=True)
         # Never one that is importing: its limits are raised for that, and a job would get what they give.
         while ready := [cell for cell in shelf.idle if not cell.preloading]:
             cell = next((c for c in ready if c.preloaded == wants), ready[0])
             shelf.idle.remove(cell)
             if cell.alive():
-                return Lent(cell, "warm", 0.0, reused=False)
+                return Lent(cell, shelf, "warm", 0.0, reused=False)
             self.stats.lost += 1
             self.drop(cell)
         return None
@@ -317,7 +345,7 @@ class Pool:
         cell = lent.cell
         with self.changed:
             self.stats.busy -= 1
-            shelf = self.shelves[cell.spec.image, cell.spec.profile.name, cell.spec.runtime]
+            shelf = lent.shelf
             shelf.busy -= 1
             cell.granted_mb = 0
             keep = reusable and cell.caller is not None and cell.jobs < REUSE_JOBS and not self.closed
@@ -338,7 +366,7 @@ class Pool:
             instance=self.settings.instance,
             worker=self.worker,
             uid=new_uid(),
-            limits=shelf.profile.defaults,
+            limits=shelf.limits,
         )
         cell = Cell(self.engine, spec)
         shelf.starting += 1

@@ -193,7 +193,7 @@ class Run:
             ending.status = int(checked_number(facts, "status", 0xFFFF))
         ending.wall_s = min(ending.wall_s, checked_number(facts, "wall_s", 1e9))
         self._take_cpu(checked_number(facts, "cpu_s", 1e9))
-        if facts.get("peak_bytes") is not None:
+        if facts.get("peak_bytes") is not None:  # else the highest of the samples
             ending.peak_bytes = int(checked_number(facts, "peak_bytes", 1 << 50))
         ending.oom_kills = int(checked_number(facts, "oom_kills", 1 << 31))
         ending.output_limit = facts.get("output_limit") is True

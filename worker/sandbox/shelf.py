@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from domain.limits import Profile
+from domain.limits import Limits, Profile
 from domain.states import Runtime
 from worker.sandbox.cell import Cell
 
@@ -26,8 +26,8 @@ KEEP_WARM_S = 300.0
 FAILURES = 3
 RETRY_S = 2.0
 
-#: What tells one shelf from another: image, name of the profile, tier.
-Key = tuple[str, str, str]
+#: What tells one shelf from another: image, name of the profile, tier; for cells made to order, what for.
+Key = tuple[str, str, str, Limits | None]
 
 
 @dataclass(slots=True)
@@ -37,8 +37,10 @@ class Shelf:
     image: str
     profile: Profile
     runtime: Runtime
-    least: int  # idle cells that are kept even when unused
-    target: float
+    limits: Limits  # that its cells are started with
+    to_order: bool = False  # for jobs whose limits cannot be set on a running container; none is kept ahead
+    least: int = 0  # idle cells that are kept even when unused
+    target: float = 0.0
     mentions: tuple[bytes, ...] = ()
     idle: deque[Cell] = field(default_factory=deque)  # the oldest first
     used: dict[str, list[Cell]] = field(default_factory=dict)  # by caller
@@ -56,19 +58,25 @@ class Shelf:
     @property
     def key(self) -> Key:
         """Its name."""
-        return (self.image, self.profile.name, self.runtime)
+        return (self.image, self.profile.name, self.runtime, self.limits if self.to_order else None)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left of a shelf that was there for one job's sake."""
+        return self.to_order and not (self.waiting or self.starting or self.busy or self.idle or self.used)
 
     def missed(self, now: float, most: int, memory_mb: int) -> None:
         """A job that wants so much memory has to wait: keep one more from now on."""
         self.missed_at = now
         self.wanted_mb = memory_mb
-        self.target = min(self.target + 1, most)
+        if not self.to_order:
+            self.target = min(self.target + 1, most)
 
     def sink(self, now: float) -> None:
         """Keep fewer where no job had to wait for a while; none at the end where none came at all."""
         if self.waiting or now - self.missed_at <= SINK_S:
             return
-        floor = self.least if now - self.taken_at > UNUSED_S else max(self.least, 1)
+        floor = self.least if self.to_order or now - self.taken_at > UNUSED_S else max(self.least, 1)
         if self.target > floor:
             self.target -= 1
             self.missed_at = now

@@ -7,10 +7,10 @@ import os
 import select
 import time
 
-from retort_runner import disk, wire
-from retort_runner.cgroup import Counters
+from retort_runner import disk, gvisor, wire
+from retort_runner.cgroup import Counters, Sample
 from retort_runner.parked import memory_file
-from retort_runner.privileges import kill_guests
+from retort_runner.privileges import AsGuest, kill_guests
 from retort_runner.zygote import Zygote, used
 
 TYPE_CHECKING = False
@@ -34,6 +34,20 @@ def _stdin(content: bytes) -> int:
     if not content:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     return memory_file("stdin", content)
+
+
+def _pipes(uid: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes whose ends the guest may open by their names, /dev/stdout and /dev/stderr."""
+    out, err = os.pipe(), os.pipe()
+    try:
+        os.fchmod(out[1], 0o666)
+        os.fchmod(err[1], 0o666)
+    except PermissionError:  # gVisor, where they are whose who makes them
+        for fd in (*out, *err):
+            os.close(fd)
+        with AsGuest(uid):
+            out, err = os.pipe(), os.pipe()
+    return out, err
 
 
 class Job:
@@ -76,7 +90,7 @@ class Job:
         before = self.counters.sample()
         began = time.monotonic()
         pipes = self._start(zygote)
-        self._carry(pipes, zygote, began, before.cpu_s)
+        self._carry(pipes, zygote, began, before)
         wall_s = time.monotonic() - began
         # From here nothing of the guest's writes, so reading what the pipes hold is reading all of it.
         kill_guests(self.uid)
@@ -104,10 +118,7 @@ class Job:
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
         assert zygote.parked is not None
         process, zygote.parked = zygote.parked, None
-        out, out_end = os.pipe()
-        err, err_end = os.pipe()
-        for fd in (out_end, err_end):
-            os.fchmod(fd, 0o666)  # the guest may open /dev/stdout by its name
+        (out, out_end), (err, err_end) = _pipes(self.uid)
         stdio = (_stdin(self.stdin), out_end, err_end)
         self._pid = process.pid
         wanted = {name: self.header[name] for name in ("file", "args", "env")}
@@ -119,7 +130,7 @@ class Job:
         os.set_blocking(err, False)
         return {out: wire.STDOUT, err: wire.STDERR}
 
-    def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, cpu_before: float | None) -> None:
+    def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, before: Sample) -> None:
         """Carry output until the main process ended, or wrote too much and was killed."""
         poll = select.poll()
         poll.register(0, select.POLLIN)
@@ -128,7 +139,8 @@ class Job:
         for fd in pipes:
             poll.register(fd, select.POLLIN)
         own = time.process_time()
-        now, stat_at = began, began + _STAT_EVERY_S
+        every_s = _STAT_EVERY_S * (5 if self.counters.missing else 1)  # there a look costs more
+        now, stat_at = began, began + every_s
         while self._status is None and self._room >= 0:
             ready = poll.poll(_HOLD_MS if self.held else max(1, (stat_at - now) * 1000))
             if not ready or self._held_bytes > _HOLD_BYTES:
@@ -149,13 +161,20 @@ class Job:
                     self._zygote_says(zygote, poll)
             now = time.monotonic()
             if now >= stat_at:
-                stat_at = now + _STAT_EVERY_S
-                sample = self.counters.sample()
-                cpu_s = None
-                if sample.cpu_s is not None and cpu_before is not None:
-                    # What we ourselves use to carry its output is not the program's.
-                    cpu_s = max(0.0, sample.cpu_s - cpu_before - (time.process_time() - own))
-                wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=sample.memory)
+                stat_at = now + every_s
+                self._tell(before, time.process_time() - own)
+
+    def _tell(self, before: Sample, own_s: float) -> None:
+        """Tell the host what the job used so far; of the CPU time, `own_s` was ours, to carry its output."""
+        sample = self.counters.sample()
+        cpu_s = memory = None
+        if self.counters.missing:
+            cpu_s = self._cpu_s + gvisor.cpu_s(self.uid)
+        elif sample.cpu_s is not None and before.cpu_s is not None:
+            cpu_s = max(0.0, sample.cpu_s - before.cpu_s - own_s)
+        if sample.memory is not None and before.memory is not None:
+            memory = max(0, sample.memory - before.memory)
+        wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=memory)
 
     def _forward(self, fd: int, kind: bytes) -> int:
         """Send what one read gives to the host: bytes read, 0 at the end of the stream, -1 for nothing now."""

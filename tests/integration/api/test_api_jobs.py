@@ -26,7 +26,9 @@ def submit(client: httpx.Client, **fields: Any) -> dict[str, Any]:
 def test_a_submitted_job_reads_as_it_was_answered(client: httpx.Client, store: Store) -> None:
     job = submit(client)
     assert (job["state"], job["verdict"], job["code"]) == ("queued", None, "print(6 * 7)")
-    assert job["limits"] == {"timeout_s": 60, "memory_mb": 512, "cpus": 1.0, "output_bytes": 1048576}
+    assert job["limits"] == {"timeout_s": 60, "memory_mb": 512, "cpus": 1.0, "output_bytes": 1048576} | {
+        "cpu_s": None
+    }
     assert UUID(job["id"]).version == 7
     assert client.get(job["links"]["self"]).json() == job
     assert store.rings() == 1
@@ -37,16 +39,23 @@ def test_everything_that_may_be_asked_for(client: httpx.Client) -> None:
         client,
         language="python",
         profile="extended",
-        limits={"timeout_s": 180, "memory_mb": None, "cpus": 2, "output_bytes": 1024},
+        limits={"timeout_s": 180, "memory_mb": None, "cpus": 2, "output_bytes": 1024, "cpu_s": 7},
         stdin="NUL is fine here: \x00",
         args=["--flag", "größe", ""] + ["x"] * 61,
         env={"PATH": "/nowhere", "LD_PRELOAD": "x.so", "RETORT_KEY": "mine", "_": ""},
         labels={"course": "intro", "emoji 🎈": "🎈"},
         reuse="caller",
+        runtime="runsc",
         task=None,
     )
-    assert job["limits"] == {"timeout_s": 180, "memory_mb": 1024, "cpus": 2.0, "output_bytes": 1024}
-    assert (job["profile"], job["reuse"]) == ("extended", "caller")
+    assert job["limits"] == {
+        "timeout_s": 180,
+        "memory_mb": 1024,
+        "cpus": 2.0,
+        "output_bytes": 1024,
+        "cpu_s": 7,
+    }
+    assert (job["profile"], job["reuse"], job["runtime"]) == ("extended", "caller", "runsc")
     assert job["labels"] == {"course": "intro", "emoji 🎈": "🎈"}
     assert client.get(job["links"]["self"]).json() == job
 
@@ -84,20 +93,29 @@ def test_a_finished_job(client: httpx.Client, store: Store) -> None:
     ("kept", "written", "text", "encoding", "truncated"),
     [
         (b"\xff\x00\xfe", 3, base64.b64encode(b"\xff\x00\xfe").decode(), "base64", None),
-        (b"abc", 1_000, "abc", "utf-8", (1_000,)),
-        ("añ".encode()[:-1], 1_000, "a", "utf-8", (1_000,)),  # cut within a character: still a text
+        (b"abc", 1_000, "abc", "utf-8", (3, 0)),
+        ("añ".encode()[:-1], 1_000, "a", "utf-8", (2, 0)),  # cut within a character: still a text
         ("añ".encode()[:-1], 2, base64.b64encode("añ".encode()[:-1]).decode(), "base64", None),
-        (b"\xffabc", 1_000, base64.b64encode(b"\xffabc").decode(), "base64", (1_000,)),
+        (b"\xffabc", 1_000, base64.b64encode(b"\xffabc").decode(), "base64", (4, 0)),
     ],
 )
 def test_outputs(
-    client: httpx.Client, store: Store, kept: bytes, written: int, text: str, encoding: str, truncated: bool
+    client: httpx.Client, store: Store, kept: bytes, written: int, text: str, encoding: str, truncated: Any
 ) -> None:
     job = submit(client)
     store.finish(UUID(job["id"]), stdout=kept, stdout_bytes=written)
     job = client.get(job["links"]["self"]).json()
     assert (job["stdout"], job["stdout_encoding"]) == (text, encoding)
-    assert (job["stdout_bytes"], job["stdout_truncated"]) == (written, truncated)
+    cut = truncated and {"kept_head": truncated[0], "kept_tail": truncated[1], "total": written}
+    assert (job["stdout_bytes"], job["stdout_truncated"]) == (written, cut)
+
+
+def test_head_and_tail_of_an_output_are_told_apart(client: httpx.Client, store: Store) -> None:
+    job = submit(client)
+    store.finish(UUID(job["id"]), verdict="output_limit", stdout=b"headtail!", stdout_bytes=50, stdout_head=4)
+    job = client.get(job["links"]["self"]).json()
+    assert job["stdout"] == "headtail!"
+    assert job["stdout_truncated"] == {"kept_head": 4, "kept_tail": 5, "total": 50}
 
 
 def test_lists(client: httpx.Client, store: Store) -> None:
