@@ -24,7 +24,7 @@ from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.offers import Offers
 from api.problems import Kind, Problem
-from api.routes import health, jobs, offers
+from api.routes import health, jobs, offers, stats
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.waiting import Waiting
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, health):
+    for module in (jobs, offers, stats, health):
         app.include_router(module.router)
     openapi.install(app)
     return app

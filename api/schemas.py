@@ -261,6 +261,39 @@ class ProfileList(_Answer):
     profiles: list[Profile]
 
 
+class Histogram(_Answer):
+    """How often something took how long: `buckets` are pairs of seconds and how many took at most so long."""
+
+    buckets: list[tuple[float, int]]
+    count: int
+    sum_s: float
+
+
+class SandboxStats(_Answer):
+    """Sandboxes of all live workers together.
+
+    `lent`: jobs, by how they got a sandbox. `hit_rate`: the share that did not wait. `cells`: now.
+    """
+
+    workers: int
+    workers_ready: int
+    tiers: dict[str, bool]
+    jobs: int
+    hit_rate: float | None
+    lent: dict[str, int]
+    cells: dict[str, int]
+    cells_since_start: dict[str, int]
+    memory_mb: int
+    start_seconds: dict[str, Histogram]
+    cold_wait_seconds: Histogram
+
+
+class Stats(_Answer):
+    """How the service does."""
+
+    sandbox: SandboxStats
+
+
 class Health(_Answer):
     """The process answers."""
 
@@ -275,12 +308,13 @@ class Part(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether jobs will be run."""
+    """Whether jobs will be run. `tiers`: those that live workers offer, and whether one is ready there."""
 
     ready: bool
     database: Part
     redis: Part
     workers: Part
+    tiers: dict[str, bool]
 
 
 class ProblemError(_Answer):

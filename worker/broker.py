@@ -9,7 +9,19 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, sandbox_queue, state_message
+from domain.bell import (
+    ADVANCE,
+    OUTPUT_CHANNEL,
+    OUTPUT_ENTRIES,
+    OUTPUT_KEPT_S,
+    SANDBOX_QUEUE,
+    STATES_CHANNEL,
+    Output,
+    celery_broker_url,
+    output_key,
+    sandbox_queue,
+    state_message,
+)
 from domain.states import Runtime, State
 
 log = logging.getLogger(__name__)
@@ -73,6 +85,22 @@ class Bell:
             self._redis.publish(STATES_CHANNEL, state_message(job_id, state))
         except (OSError, redis.RedisError) as e:
             log.warning("could not publish a state; clients will poll: %s", e, extra={"job_id": str(job_id)})
+
+    def show(self, job_id: UUID, parts: list[Output]) -> bool:
+        """Add to a job's live output, and tell that there is more; whether the broker took it."""
+        key = output_key(job_id)
+        try:
+            with self._redis.pipeline(transaction=False) as sent:
+                for part in parts:
+                    fields: Any = part.fields()
+                    sent.xadd(key, fields, maxlen=OUTPUT_ENTRIES, approximate=False)
+                sent.expire(key, OUTPUT_KEPT_S)
+                sent.publish(OUTPUT_CHANNEL, str(job_id))
+                sent.execute()
+        except (OSError, redis.RedisError) as e:
+            log.warning("could not publish output: %s", e, extra={"job_id": str(job_id)})
+            return False
+        return True
 
     def waiting(self, runtimes: Iterable[Runtime] = tuple(Runtime)) -> int | None:
         """Messages for these tiers that nobody took yet; None while the broker is away."""

@@ -17,6 +17,7 @@ from domain.logs import configure
 from worker import housekeeping
 from worker.broker import Bell, celery_app
 from worker.leases import Leases
+from worker.live import Live
 from worker.pipeline import Images, Pipeline
 from worker.sandbox import images
 from worker.sandbox.engine import Engine, EngineError
@@ -80,6 +81,7 @@ def run(settings: WorkerSettings) -> int:
         closing.callback(pool.close)
         pool.open()
         leases = Leases(store)
+        live = Live(bell)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
         found = Images(engine, _tags())
@@ -97,6 +99,7 @@ def run(settings: WorkerSettings) -> int:
             leases=leases,
             pool=pool,
             bell=bell,
+            live=live,
             images=found,
             profiles=profiles,
             languages=languages,
@@ -114,6 +117,8 @@ def run(settings: WorkerSettings) -> int:
         store.warm_up(settings.jobs)
         leases.open()
         closing.callback(leases.close)
+        live.open()
+        closing.callback(live.close)
         closing.callback(store.forget, settings.instance)  # once nobody reports any more
         for every in (
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),

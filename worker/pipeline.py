@@ -11,6 +11,7 @@ from domain.limits import Language, Profile
 from domain.states import State, Verdict
 from worker.broker import Bell
 from worker.leases import Lease, Leases
+from worker.live import Live
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Program
@@ -55,6 +56,7 @@ class Pipeline:
         leases: Leases,
         pool: Pool,
         bell: Bell,
+        live: Live,
         images: Images,
         profiles: Mapping[str, Profile],
         languages: Mapping[str, Language],
@@ -63,6 +65,7 @@ class Pipeline:
         self._leases = leases
         self._pool = pool
         self._bell = bell
+        self._live = live
         self._images = images
         self._profiles = profiles
         self._languages = languages
@@ -114,11 +117,12 @@ class Pipeline:
         reset = lent.cell.caller is not None
         try:
             try:
-                with lease.guarding(lent.cell.kill):
+                with lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
                     ending = lent.cell.run(
                         self._program(job),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
+                        on_output=watched.note,
                     )
             except CellLost as e:
                 self._crashed(job, lent, str(e))

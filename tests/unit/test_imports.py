@@ -38,6 +38,7 @@ DOORS: dict[str, frozenset[str]] = {
             "worker.sandbox.images",
             "retort.doctor",  # asks whether an engine answers
             "retort.engine",
+            "retort.gvisor",
         },
     ),
     "celery": frozenset({"worker.broker", "worker.main", "api"}),
