@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import docker
 import pytest
@@ -14,7 +15,7 @@ from worker.sandbox.pool import Lent, Pool, PoolSettings, PoolUnavailable
 from worker.sandbox.spec import LABEL_INSTANCE
 from worker.sandbox.verdict import decide
 
-INSTANCE = "tests-pool"
+INSTANCE = f"tests-pool-{uuid4().hex[:8]}"
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import docker
 import pytest
 
+from domain.states import Runtime
 from tests.integration.sandboxes import labelled_containers, started_cell
+from tests.integration.tiers import TIERS
 from worker.housekeeping import Guard
 from worker.sandbox import posture
 from worker.sandbox.engine import Engine
@@ -17,12 +19,15 @@ from worker.sandbox.pool import Pool, PoolSettings
 from worker.sandbox.spec import container_config
 
 
-def test_effective_settings_and_inside(engine: docker.DockerClient, image: str) -> None:
-    checks = posture.examine(Engine(), image, "runc", "tests-posture", trials=True)
+@pytest.mark.parametrize("runtime", TIERS)
+def test_effective_settings_and_inside(engine: docker.DockerClient, image: str, runtime: str) -> None:
+    checks = posture.examine(Engine(), image, runtime, f"tests-posture-{runtime}", trials=True)
     assert posture.differences(checks) is None
     seen = {check.check for check in checks}
     assert {"capabilities", "CapDrop", "seccomp profile", "network interfaces", "memory limit"} <= seen
-    assert labelled_containers("tests-posture") == []
+    proven = {check.limit for check in checks} - {None}
+    assert proven == {"memory", "time", "output", "pids", "disk", "network", "capabilities", "seccomp"}
+    assert labelled_containers(f"tests-posture-{runtime}") == []
 
 
 @pytest.mark.parametrize(
@@ -83,4 +88,15 @@ def test_the_guard_opens_the_pool(engine: docker.DockerClient, image: str) -> No
     assert pool.why_not is not None
     Guard(engine=Engine(), pool=pool, image=image).step()
     assert pool.why_not is None
+    assert pool.runtimes == (Runtime.RUNC,)
     assert labelled_containers("tests-guard.posture") == []
+
+
+def test_a_tier_that_the_engine_lacks_closes_that_tier_alone(engine: docker.DockerClient, image: str) -> None:
+    missing = [Runtime.RUNSC] if Runtime.RUNSC not in TIERS else []
+    pool = Pool(Engine(), PoolSettings("tests-guard-tiers", runtimes=(Runtime.RUNC, *missing)))
+    Guard(engine=Engine(), pool=pool, image=image).step()
+    assert pool.runtimes == (Runtime.RUNC,)
+    assert list(pool.refusals) == missing
+    pool.refuse(Runtime.RUNC, "for a reason")
+    assert pool.why_not is not None

@@ -9,6 +9,7 @@ import pytest
 
 from domain.states import Verdict
 from tests.integration.sandboxes import program, run_once, started_cell
+from tests.integration.tiers import TIERS
 from worker.sandbox.verdict import decide
 
 MB = 1 << 20
@@ -256,10 +257,32 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_program(engine: docker.DockerClient, image: str, case: Case) -> None:
+#: What is otherwise on gVisor, or takes long there and tells nothing more; docs/tiers.md says why.
+NOT_ON_GVISOR = {
+    "kills all it can",  # nobody to kill is an error there
+    "in a child that is not missed",  # memory ends the sandbox as a whole
+    "the runner is out of reach",  # the posture check looks at what matters of it
+    "read-only everywhere else",  # there is no /dev/mqueue
+    "multiprocessing, both ways",
+    "just enough",
+    "too much at once",
+    "flood",
+}
+
+ON_TIERS = [
+    pytest.param(case, runtime, id=f"{case.name}, {runtime}")
+    for runtime in TIERS
+    for case in CASES
+    if runtime == "runc" or case.name not in NOT_ON_GVISOR
+]
+
+
+@pytest.mark.parametrize(("case", "runtime"), ON_TIERS)
+def test_program(engine: docker.DockerClient, image: str, case: Case, runtime: str) -> None:
     limits = {"timeout_s": 20, **case.limits}
-    decision, ending = run_once(case.code, limits=limits, stdin=case.stdin, args=case.args, env=case.env)
+    decision, ending = run_once(
+        case.code, limits=limits, stdin=case.stdin, args=case.args, env=case.env, runtime=runtime
+    )
     shown = (decision, ending.stdout[-300:], ending.stderr[-600:])
     assert decision.verdict is case.verdict, shown
     if case.stdout is not None:
