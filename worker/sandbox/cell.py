@@ -18,6 +18,9 @@ from worker.sandbox.stream import CellLost, Stream, checked_number, checked_obje
 START_S = 20.0
 RESET_S = 5.0
 
+#: Seconds for the engine to take note that a container ended; a busy one takes long to clean up after gVisor.
+END_S = 15
+
 
 class Cell:
     """A started container. Used by one thread at a time; `kill` may come from any."""
@@ -170,8 +173,9 @@ class Cell:
 
     def _died_of_memory(self) -> bool:
         """Whether the engine says that the container ended because its memory did."""
+        with suppress(EngineError):  # busy: perhaps it knows all the same
+            self._engine.wait(self.id, END_S)
         try:
-            self._engine.wait(self.id, 5)
             return self._engine.inspect(self.id)["State"]["OOMKilled"] is True
         except EngineError:
             return False
