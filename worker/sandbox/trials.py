@@ -34,6 +34,7 @@ class Trial:
     reason: str | None = None
     limits: dict[str, Any] = field(default_factory=dict)
     runsc: frozenset[Verdict] = frozenset()
+    runc_only: bool = False
 
 
 TRIALS = (
@@ -94,9 +95,8 @@ TRIALS = (
         "limit of the number of files",
         "for n in range(30000): open(f'/work/{n}', 'w').close()",
         Verdict.DISK_LIMIT,
-        # gVisor counts no files; they are memory, and there is a limit of that.
-        runsc=frozenset({Verdict.OK, Verdict.TIMEOUT}),
-        limits={"timeout_s": 10},
+        runc_only=True,  # gVisor counts no files; they are memory, and there is a limit of that
+        limits={"timeout_s": 60},
     ),
     Trial(
         "network",
@@ -162,6 +162,8 @@ def right(trial: Trial, runtime: str, decision: Decision, output: str) -> bool:
 def prove(engine: Engine, image: str, runtime: str, instance: str, profile: Profile) -> Iterator[Check]:
     """Run every trial, each in a fresh cell."""
     for trial in TRIALS:
+        if trial.runc_only and runtime == Runtime.RUNSC:
+            continue
         limits = profile.resolve(trial.limits)
         # As a job's cell is made: on gVisor with the job's limits, else with the profile's, to be changed.
         begun = limits if runtime == Runtime.RUNSC else profile.defaults
