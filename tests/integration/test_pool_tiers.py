@@ -148,8 +148,9 @@ def test_in_quiet_times_cells_are_renewed(make: Make, image: str, monkeypatch: p
     monkeypatch.setattr(shelf, "KEEP_WARM_S", 1.0)
     pool = make(runtimes=(Runtime.RUNC,))
     pool.shelf(image, STANDARD)
-    until(lambda: pool.stats.idle == 1, "an idle cell")
-    (first,) = [container["Id"] for container in labelled_containers(INSTANCE)]
+    (kept,) = pool.shelves.values()
+    until(lambda: len(kept.idle) > 0, "an idle cell")
+    first = kept.idle[0].id
     until(lambda: pool.stats.renewed >= 1, "the oldest is given up once another is there")
     until(lambda: first not in {c["Id"] for c in labelled_containers(INSTANCE)}, "and removed")
     lent = pool.take(image, STANDARD)
