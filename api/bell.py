@@ -20,9 +20,8 @@ import redis.asyncio
 from celery import Celery
 from redis.exceptions import RedisError
 
-from domain.bell import ADVANCE, celery_broker_url, sandbox_queue
+from domain.bell import ADVANCE, ALL_QUEUES, SANDBOX_QUEUE, celery_broker_url
 from domain.ids import new_id
-from domain.states import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +41,7 @@ def producer(redis_url: str) -> Celery:
 class Message:
     """The `advance` message on one queue, with a hole for the job id."""
 
-    def __init__(self, app: Celery, queue: str) -> None:
-        self.queue = queue
+    def __init__(self, app: Celery, queue: str = SANDBOX_QUEUE) -> None:
         made = app.amqp.as_task_v2(_ANY_JOB, ADVANCE, args=[_ANY_JOB], ignore_result=True)
         self._body = orjson.dumps(made.body).decode()
         # The envelope is kombu's virtual transport's: what its channels make of a published message.
@@ -76,23 +74,15 @@ class Bell:
 
     def __init__(self, client: "redis.asyncio.Redis", app: Celery) -> None:
         self._redis = client
-        self._messages = {each: Message(app, sandbox_queue(each)) for each in Runtime}
-        self._waiting: deque[tuple[UUID, Runtime]] = deque(maxlen=_MOST_WAITING)
+        self._messages = {queue: Message(app, queue) for queue in ALL_QUEUES}
+        self._waiting: deque[tuple[UUID, str]] = deque(maxlen=_MOST_WAITING)
         self._something = asyncio.Event()
         self._broken = False
 
-    def ring(self, job_id: UUID, runtime: Runtime = Runtime.RUNC) -> None:
-        """Ask for a worker of that tier; returns at once, never fails."""
-        self._waiting.append((job_id, runtime))
+    def ring(self, job_id: UUID, queue: str = SANDBOX_QUEUE) -> None:
+        """Ask for a worker; returns at once, never fails."""
+        self._waiting.append((job_id, queue))
         self._something.set()
-
-    def _batch(self) -> tuple[Message, list[UUID]]:
-        """The jobs that came next, as far as they are of one tier, and the message for them."""
-        runtime = self._waiting[0][1]
-        batch: list[UUID] = []
-        while self._waiting and self._waiting[0][1] is runtime and len(batch) < _MOST_AT_ONCE:
-            batch.append(self._waiting.popleft()[0])
-        return self._messages[runtime], batch
 
     async def run(self) -> None:
         """Ring for ever; a task of its own."""
@@ -104,10 +94,12 @@ class Bell:
         """Ring for all that wait."""
         self._something.clear()
         while self._waiting:
-            message, batch = self._batch()
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))]
             try:
-                # Workers take from the right, so the last of these arguments is the last to be taken.
-                await self._redis.lpush(message.queue, *(message.of(job_id) for job_id in batch))
+                for queue in dict.fromkeys(queue for _, queue in batch):
+                    ids = (job_id for job_id, its in batch if its == queue)
+                    # Workers take from the right, so the last of these arguments is the last to be taken.
+                    await self._redis.lpush(queue, *map(self._messages[queue].of, ids))
             except (RedisError, OSError, TimeoutError) as error:
                 # Dropped, not kept: the sweeper knows these jobs, and a broker that comes back to a heap
                 # of old rings would only deliver them twice.

@@ -26,11 +26,14 @@ from api.offers import Offers
 from api.problems import Kind, Problem
 from api.routes import health, jobs, models, offers, stats
 from api.services import Services
+from api.serving import Serving
 from api.settings import Settings, load_settings
+from api.tasks import TaskIntake
 from api.waiting import Waiting
 from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
+from domain.tasks import load_task_rules
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -84,10 +87,12 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    catalogue = _catalogue(settings)
     intake = Intake(
         load_languages(settings.languages),
         load_profiles(settings.profiles),
         settings.max_code_bytes,
+        TaskIntake(load_task_rules(settings.tasks), catalogue),
         settings.runtime,
     )
     return Services(
@@ -97,7 +102,8 @@ def _services(settings: Settings) -> Services:
         keys=Keys(database, settings.key_cache_s),
         intake=intake,
         offers=Offers(database, intake),
-        catalogue=_catalogue(settings),
+        serving=Serving(database),
+        catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )

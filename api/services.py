@@ -10,6 +10,7 @@ from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
 from api.offers import Offers
+from api.serving import Serving
 from api.settings import Settings
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
@@ -28,6 +29,7 @@ class Services:
     catalogue: Catalogue
     bell: Bell
     waiting: Waiting
+    serving: Serving
 
 
 def services_of(request: Request) -> Services:

@@ -4,17 +4,23 @@ The database is the queue of record. A message carries only a job id; losing, re
 messages costs time, never correctness.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from domain.states import Runtime
+from domain.states import Priority, Runtime, State
 
 #: The one Celery task: `advance(job_id)` does the next step of a job.
 ADVANCE = "retort.advance"
 
-#: Queue of the steps that need the container engine; see `sandbox_queue`.
+#: Queue of the steps that need the container engine, on runc; other tiers have their own: see `queue_of`.
 SANDBOX_QUEUE = "sandbox"
+
+#: Queue of the steps that ask a model.
+MODEL_QUEUE = "model"
+
+#: What is added to a queue's name for jobs that can wait.
+BATCH_SUFFIX = ".batch"
 
 #: Redis channel on which every change of a job's state is published, as `state_message`.
 STATES_CHANNEL = "retort:states"
@@ -33,13 +39,33 @@ LEASE_S = 30
 MAX_CLAIMS = 3
 
 
-def sandbox_queue(runtime: str) -> str:
-    """The queue of the jobs of one tier: a worker listens to those that it offers.
+def queue_of(next_state: str, priority: str, runtime: str = Runtime.RUNC) -> str:
+    """The queue on which to ring for a job. Which tier it runs on matters to those who run it alone.
 
-    >>> sandbox_queue("runc"), sandbox_queue("runsc")
-    ('sandbox', 'sandbox.runsc')
+    >>> queue_of("generating", "batch", "runsc"), queue_of("running", "batch", "runsc")
+    ('model.batch', 'sandbox.runsc.batch')
     """
-    return SANDBOX_QUEUE if runtime == Runtime.RUNC else f"{SANDBOX_QUEUE}.{runtime}"
+    queue = MODEL_QUEUE
+    if next_state == State.RUNNING:
+        queue = SANDBOX_QUEUE if runtime == Runtime.RUNC else f"{SANDBOX_QUEUE}.{runtime}"
+    return queue + BATCH_SUFFIX if priority == Priority.BATCH else queue
+
+
+def queues_of(state: State, runtimes: Iterable[str]) -> tuple[str, ...]:
+    """The queues that a worker listens to for one kind of step; `runtimes`: the tiers that it offers.
+
+    >>> queues_of(State.RUNNING, ["runc"]), queues_of(State.GENERATING, [])
+    (('sandbox', 'sandbox.batch'), ('model', 'model.batch'))
+    """
+    tiers = tuple(runtimes) if state is State.RUNNING else (Runtime.RUNC,)
+    return tuple(queue_of(state, priority, runtime) for runtime in tiers for priority in _PRIORITIES)
+
+
+#: Those that can wait last.
+_PRIORITIES = (Priority.INTERACTIVE, Priority.BATCH)
+
+#: Every queue; those of a kind of step together.
+ALL_QUEUES = (*queues_of(State.RUNNING, Runtime), *queues_of(State.GENERATING, ()))
 
 
 def state_message(job_id: UUID, state: str) -> str:

@@ -1,16 +1,18 @@
 """The one door to the broker: the Celery app, the doorbell, and what is published on it."""
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import round_robin_cycle
 
 from domain.bell import (
     ADVANCE,
+    ALL_QUEUES,
+    BATCH_SUFFIX,
     OUTPUT_CHANNEL,
     OUTPUT_ENTRIES,
     OUTPUT_KEPT_S,
@@ -19,15 +21,22 @@ from domain.bell import (
     Output,
     celery_broker_url,
     output_key,
-    sandbox_queue,
     state_message,
 )
-from domain.states import Runtime, State
+from domain.states import State
 
 log = logging.getLogger(__name__)
 
 #: Seconds for an answer of the broker; it is near.
 TIMEOUT_S = 5
+
+
+class BatchLast(round_robin_cycle):
+    """The order in which queues are looked at: in turn, but those of batch work after all others."""
+
+    def consume(self, n: int) -> list[str]:
+        """The queues in order."""
+        return sorted(self.items[:n], key=lambda queue: str(queue).endswith(BATCH_SUFFIX))
 
 
 def celery_app(redis_url: str) -> Celery:
@@ -40,6 +49,7 @@ def celery_app(redis_url: str) -> Celery:
             # Else the transport notes each message in Redis until it is acknowledged, four commands a job, to
             # hand it out again an hour after its worker died. Our sweeper rings after seconds.
             "ack_emulation": False,
+            "queue_order_strategy": f"{__name__}:BatchLast",
             "socket_connect_timeout": TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": 10,
@@ -69,9 +79,8 @@ class Bell:
             socket_connect_timeout=TIMEOUT_S,
         )
 
-    def ring(self, job_id: UUID, runtime: Runtime = Runtime.RUNC) -> bool:
-        """Ask some worker of a tier to do a job's next step; whether the broker took it."""
-        queue = sandbox_queue(runtime)
+    def ring(self, job_id: UUID, queue: str = SANDBOX_QUEUE) -> bool:
+        """Ask some worker to do a job's next step; whether the broker took it."""
         try:
             self._app.send_task(ADVANCE, args=[str(job_id)], queue=queue, task_id=str(job_id))
         except (OSError, redis.RedisError, OperationalError) as e:
@@ -102,13 +111,13 @@ class Bell:
             return False
         return True
 
-    def waiting(self, runtimes: Iterable[Runtime] = tuple(Runtime)) -> int | None:
-        """Messages for these tiers that nobody took yet; None while the broker is away."""
+    def waiting(self, *queues: str) -> int | None:
+        """Messages in these queues (all, if none is named) that nobody took; None while the broker is away."""
         try:
-            with self._redis.pipeline(transaction=False) as asked:
-                for runtime in runtimes:
-                    asked.llen(sandbox_queue(runtime))
-                depths: list[Any] = asked.execute()
+            with self._redis.pipeline(transaction=False) as asking:
+                for queue in queues or ALL_QUEUES:
+                    asking.llen(queue)
+                depths: list[Any] = asking.execute()
             return sum(map(int, depths))
         except (OSError, redis.RedisError):
             return None

@@ -13,9 +13,8 @@ from api.problems import Kind
 from api.queries import query_of
 from api.schemas import Stats
 from api.services import Services, services_of
-from domain.bell import sandbox_queue
+from domain.bell import ALL_QUEUES
 from domain.statements import LIVE_WORKERS
-from domain.states import Runtime
 
 router = APIRouter()
 
@@ -46,9 +45,8 @@ async def metrics(request: Request) -> Response:
 
 
 async def _depths(services: Services) -> dict[str, int]:
-    queues = [sandbox_queue(runtime) for runtime in Runtime]
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            return {queue: int(await services.redis.llen(queue)) for queue in queues}
+            return {queue: int(await services.redis.llen(queue)) for queue in ALL_QUEUES}
     except (RedisError, OSError, TimeoutError):
         return {}

@@ -61,9 +61,9 @@ def at_once(count: int, step: Callable[[int], T]) -> list[T]:
 
 
 def sweep(store: Store, *, after_s: int = 5, most: int = 100) -> tuple[list[UUID], list[UUID]]:
-    """One sweep."""
+    """One sweep: what was given up, what is to be rung for."""
     broken, overdue = store.sweep(after_s=after_s, most=most)
-    return broken, [job_id for job_id, _ in overdue]
+    return broken, [job_id for job_id, _queue in overdue]
 
 
 # --- claiming -----------------------------------------------------------------------------------------
@@ -404,17 +404,17 @@ def explain(connection: Connection, statement: Executable, parameters: dict[str,
 
 def test_a_job_is_claimed_for_its_tier_alone(store: Store, jobs_table: Jobs) -> None:
     job_id = jobs_table.add(runtime="runsc")
-    assert store.claim(job_id, uuid4(), "w", State.RUNNING, (Runtime.RUNC,)) is None
-    job = store.claim(job_id, uuid4(), "w", State.RUNNING, (Runtime.RUNC, Runtime.RUNSC))
+    assert store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=(Runtime.RUNC,)) is None
+    job = store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=tuple(Runtime))
     assert job is not None
     assert (job.runtime, job.bound_to) == (Runtime.RUNSC, None)
     jobs_table.expire(job_id)  # nor is it taken over by another tier
-    assert store.claim(job_id, uuid4(), "w", State.RUNNING, (Runtime.RUNC,)) is None
+    assert store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=(Runtime.RUNC,)) is None
 
 
 def test_overdue_jobs_tell_their_tier(store: Store, jobs_table: Jobs) -> None:
     job_id = jobs_table.add(runtime="runsc", rung_at=text("now() - interval '1 minute'"))
-    assert store.sweep(after_s=5, most=10) == ([], [(job_id, Runtime.RUNSC)])
+    assert store.sweep(after_s=5, most=10) == ([], [(job_id, "sandbox.runsc")])
 
 
 def test_jobs_of_a_tier_that_is_gone_end_with_the_reason(

@@ -5,8 +5,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from domain.bell import SANDBOX_QUEUE
 from domain.ids import new_id
-from domain.states import Runtime, State
+from domain.states import State
 from tests.harness import eventually
 from worker import housekeeping
 from worker.housekeeping import Every, sweep
@@ -49,14 +50,15 @@ class Bench:
         """Length of the queue."""
         return self.depth
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, Runtime]]]:
+    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """What is due."""
         assert most == housekeeping.RINGS
         self.swept.append(after_s)
-        return self.broken, [(job_id, Runtime.RUNC) for job_id in self.overdue]
+        return self.broken, [(job_id, SANDBOX_QUEUE) for job_id in self.overdue]
 
-    def ring(self, job_id: UUID, _: Runtime) -> bool:
+    def ring(self, job_id: UUID, queue: str) -> bool:
         """Whether it was heard."""
+        assert queue == SANDBOX_QUEUE
         self.rung.append(job_id)
         return len(self.rung) < self.deaf_after
 
