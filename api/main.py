@@ -102,7 +102,7 @@ def _services(settings: Settings) -> Services:
         keys=Keys(database, settings.key_cache_s),
         intake=intake,
         offers=Offers(database, intake),
-        serving=Serving(database),
+        serving=Serving(database, settings.models_cache_s),
         catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),

@@ -6,14 +6,12 @@ import time
 from api.database import Database
 from domain.statements import LIVE_WORKERS
 
-#: Seconds for which what was read stays good.
-FRESH_S = 1.0
-
 
 class Serving:
-    """The models that are served now."""
+    """The models that are served now; what was read stays good for `cache_s` seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache_s: float) -> None:
+        self._cache_s = cache_s
         self._database = database
         self._models: frozenset[str] = frozenset()
         self._read_at = float("-inf")
@@ -22,7 +20,7 @@ class Serving:
     async def models(self) -> frozenset[str]:
         """The catalogue's names of the models that a live worker's gateways serve."""
         async with self._lock:
-            if time.monotonic() - self._read_at > FRESH_S:
+            if time.monotonic() - self._read_at > self._cache_s:
                 rows = await self._database.all(LIVE_WORKERS, {})
                 self._models = frozenset(
                     name

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     max_waiters: int = Field(default=2000, ge=0)  # clients that wait at the same time; more are told 202
 
     key_cache_s: float = Field(default=2, ge=0)  # for so long a revoked key may still be accepted
+    models_cache_s: float = Field(default=1, ge=0)  # for so long a model may count as served that no longer is
     database_pool_size: int = Field(default=8, ge=1)
     database_timeout_s: float = Field(default=5, gt=0)  # for one statement, connection included
 

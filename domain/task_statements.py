@@ -19,7 +19,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
-    insert,
+    null,
     or_,
     select,
     text,
@@ -61,7 +61,7 @@ NEXT_ROUND: Executable = end_attempt(
     next_state=State.GENERATING.value,
     claims=0,
     round=bindparam("b_round", type_=Integer),
-    draft=None,
+    draft=null(),
     profile=bindparam("b_profile", type_=Text),
     limits=_json("b_limits"),
 )
@@ -130,14 +130,16 @@ def _record_call() -> Executable:
         else bindparam(f"c_{name}", type_=model_calls.c[name].type)
         for name in CALL_FIELDS
     }
-    recorded = insert(model_calls).values(values).returning(model_calls.c.id).cte("recorded")
+    # Repeating it after a lost connection neither fails nor counts the cost twice.
+    stored = pg_insert(model_calls).values(values).on_conflict_do_nothing()
+    recorded = stored.returning(model_calls.c.id).cte("recorded")
+    new = select(func.count()).select_from(recorded).scalar_subquery()
     cost = cast(bindparam("c_cost_usd", type_=Numeric), Numeric)
     return (
         update(jobs)
-        .add_cte(recorded)
         .where(jobs.c.id == bindparam("c_job_id", type_=Uuid))
         .values(
-            cost_usd=jobs.c.cost_usd + func.coalesce(cost, 0),
+            cost_usd=jobs.c.cost_usd + func.coalesce(cost, 0) * new,
             cost_complete=and_(jobs.c.cost_complete, bindparam("b_priced", type_=Boolean)),
             scripted=or_(jobs.c.scripted, bindparam("c_scripted", type_=Boolean)),
         )

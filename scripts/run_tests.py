@@ -6,6 +6,7 @@ Whatever was started for the tests is ended afterwards, however they end.
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import docker
@@ -22,17 +23,26 @@ def say(line: str) -> None:
     print(f"test: {line}", flush=True)
 
 
-def leftovers() -> list[str]:
-    """Sandboxes that exist, and whose; on an engine of our own, all of them are the tests'."""
-    client = docker.from_env()
+def sandboxes() -> dict[str, str]:
+    """Each sandbox that exists, by id: its name, state and whose it is."""
+    client = docker.from_env().api
     try:
-        found = client.containers.list(all=True, filters={"label": LABEL})
-        names = [f"{c.name} ({c.status}, {c.labels[LABEL]})" for c in found]
-        for container in found:
-            container.remove(force=True)
+        found = client.containers(all=True, filters={"label": LABEL})
+        return {c["Id"]: f"{c['Names'][0]} ({c['State']}, {c['Labels'][LABEL]})" for c in found}
     finally:
         client.close()
-    return names
+
+
+def leftovers(before: Collection[str]) -> list[str]:
+    """Sandboxes that were not there `before`; they are removed. On an engine of our own they are the tests'."""
+    client = docker.from_env().api
+    try:
+        left = {key: said for key, said in sandboxes().items() if key not in before}
+        for key in left:
+            client.remove_container(key, force=True)
+    finally:
+        client.close()
+    return list(left.values())
 
 
 def main(arguments: list[str]) -> int:
@@ -42,12 +52,13 @@ def main(arguments: list[str]) -> int:
     had_engine = engine.answers() is None
     try:
         engine.ensure(state, say)
+        before = sandboxes()  # of a service that was killed together with its engine
         say("building the sandbox images that are missing")
         build = [sys.executable, "-m", "worker.sandbox.images", "build", "--quiet"]
         subprocess.run(build, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
         command = [sys.executable, "-m", "pytest", *_side_by_side(arguments), *arguments]
         code = _wait(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL))
-        left = [] if had_engine else leftovers()
+        left = [] if had_engine else leftovers(before)
     except engine.EngineError as reason:
         print(f"test: {reason}", file=sys.stderr)
         return 1

@@ -80,9 +80,11 @@ class Install:
                 continue
             if str(self.state.root).encode() in text and int(entry.name) != os.getpid():
                 found.append(f"process {entry.name}")
-        client = docker.from_env()
+        client = (
+            docker.from_env().api
+        )  # which lists in one call; asking for each in turn fails on one that ends
         label = f"retort.instance={self.state.instance}"
-        found += [str(cell.name) for cell in client.containers.list(all=True, filters={"label": label})]
+        found += [str(cell["Id"]) for cell in client.containers(all=True, filters={"label": label})]
         client.close()
         return found
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import docker
 import pytest
 
+from domain.ids import new_id
 from domain.states import State
 from tests.conftest import ROOT, Services
 from tests.harness import Broker, Jobs, Worker, eventually, instance_name
@@ -185,4 +187,20 @@ def test_what_a_worker_that_lost_its_lease_was_answered_is_kept_for_the_next(
     assert (models.count, asked(model)) == (1, 1)
     models.closing.close()
     bell.close()
+    store.close()
+
+
+def test_a_call_that_is_recorded_twice_counts_once(jobs_table: Jobs, database_url: str) -> None:
+    store = Store(database_url, threads=1)
+    job_id = add_task(jobs_table, "sum")
+    job = claim(store, jobs_table, job_id)
+    call = {"id": new_id(), "round": 1, "gateway": "g", "model": "m", "prompt": {}, "parameters": {}}
+    for _ in range(2):
+        assert TaskStore(store).record_call(job, {**call, "answer": "a\0\ud800", "cost_usd": Decimal("0.1")})
+    (recorded,) = calls_of(jobs_table, job_id)
+    assert recorded.answer == "a\N{REPLACEMENT CHARACTER}?"
+    assert jobs_table.get(job_id).cost_usd == Decimal("0.1")
+    unknown = {**call, "id": new_id(), "answer": "b"}
+    assert TaskStore(store).record_call(job, unknown)
+    assert jobs_table.get(job_id).cost_complete is False
     store.close()

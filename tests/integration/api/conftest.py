@@ -13,7 +13,7 @@ from tests.integration.api.harness import Contract, Server, Store
 def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The API with its usual settings, but no memory of keys: each test has keys of its own."""
     log = tmp_path_factory.mktemp("api") / "log"
-    served = Server(log, database_url, redis_url, key_cache_s="0")
+    served = Server(log, database_url, redis_url, key_cache_s="0", models_cache_s="0")
     yield served
     served.stop()
 

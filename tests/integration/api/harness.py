@@ -14,12 +14,12 @@ from uuid import UUID, uuid4
 import httpx
 import redis
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import Engine, create_engine, func, insert, select
 
 from api import keys, schemas
 from domain import statements
 from domain.bell import STATES_CHANNEL, state_message
-from domain.tables import jobs
+from domain.tables import jobs, workers
 from tests.harness import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +140,15 @@ class Store:
             key = keys.create(connection, caller)
         assert key is not None
         return key
+
+    def serve_models(self, *names: str) -> None:
+        """A worker whose gateway serves these models, and that stays for the test."""
+        gateways = [{"name": "default", "dialect": "openai", "models": list(names)}]
+        facts = {"roles": ["sandbox", "model"], "gateways": gateways}
+        far = func.now() + func.make_interval(0, 0, 0, 1)
+        with self.engine.begin() as connection:
+            row = {"instance": "serves", "ready": True, "facts": facts, "seen_at": far}
+            connection.execute(insert(workers).values(row))
 
     def count_jobs(self) -> int:
         """How many jobs are stored."""

@@ -153,7 +153,8 @@ def test_openapi_declares_each_route_in_full(contract: Contract) -> None:
     assert {"200", "202", "400", "408", "413", "415", "422", "503"} <= post["responses"].keys()
 
 
-def test_openapi_resolves_and_its_examples_work(server: Server, client: httpx.Client) -> None:
+def test_openapi_resolves_and_its_examples_work(server: Server, client: httpx.Client, store: Store) -> None:
+    store.serve_models("gpt-4.1")
     document: dict[str, Any] = httpx.get(f"{server.url}/openapi.json").json()
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert set(_references(document)) <= defined

@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import select
 
-from domain.tables import jobs, workers
+from domain.tables import jobs
 from tests.integration.api.harness import Server, Store
 
 MODELS = ["gpt-4.1", "gemini-2.5-flash"]
@@ -16,12 +16,7 @@ MODELS = ["gpt-4.1", "gemini-2.5-flash"]
 @pytest.fixture
 def client(server: Server, store: Store, connect: Callable[..., httpx.Client]) -> httpx.Client:
     """A client of a service where some worker can ask models."""
-    gateways = [{"name": "default", "dialect": "openai", "models": MODELS}]
-    facts = {"roles": ["sandbox", "model"], "gateways": gateways}
-    far = func.now() + func.make_interval(0, 0, 0, 1)
-    with store.engine.begin() as connection:
-        row = {"instance": "w", "ready": True, "facts": facts, "seen_at": far}
-        connection.execute(insert(workers).values(row))
+    store.serve_models(*MODELS)
     return connect(server.url)
 
 
