@@ -14,6 +14,7 @@ from celery import Celery, signals
 from domain.bell import ADVANCE, SANDBOX_QUEUE
 from domain.limits import load_languages, load_profiles
 from domain.logs import configure
+from storage.store import Storage, default_url
 from worker import housekeeping
 from worker.broker import Bell, celery_app
 from worker.leases import Leases
@@ -56,6 +57,7 @@ def run(settings: WorkerSettings) -> int:
         closing.callback(store.close)
         bell = Bell(app, settings.redis_url)
         closing.callback(bell.close)
+        storage = Storage(settings.storage_url or default_url(settings.state_dir))
         engine = Engine()
         pool = Pool(
             engine,
@@ -88,6 +90,7 @@ def run(settings: WorkerSettings) -> int:
             images=found,
             profiles=profiles,
             languages=languages,
+            storage=storage,
         )
         reporter = housekeeping.Reporter(
             store=store,

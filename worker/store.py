@@ -5,11 +5,12 @@ A method that writes for a job names the lease token; False means that the lease
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -41,6 +42,17 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
+    inline_files: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an attempt left: artifacts that are stored, what was left out, results that passed."""
+
+    artifacts: list[dict[str, Any]]
+    left_out: dict[str, Any] | None
+    results: list[dict[str, Any]] | None
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -57,6 +69,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         args=tuple(row.args),
         env=row.env,
         reuse=row.reuse,
+        files=row.files or (),
+        inline_files=bytes(row.inline_files or b""),
     )
 
 
@@ -101,10 +115,26 @@ class Store:
                 return _job(row, token)
         return None
 
-    def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
-        """Record the attempt and its verdict, and end the job."""
+    def finish(
+        self,
+        job: ClaimedJob,
+        *,
+        verdict: str,
+        reason: str | None,
+        attempt: dict[str, Any],
+        left: Left | None = None,
+    ) -> bool:
+        """Record the attempt, its verdict and what it left, and end the job."""
         values = {"b_verdict": verdict, "b_reason": _storable(reason)}
-        return self._end(statements.FINISH, job, attempt, values)
+        if left is None:
+            return self._end(statements.FINISH, job, attempt, values)
+        values |= {
+            "kept": _json(left.artifacts),
+            "a_artifacts": len(left.artifacts),
+            "a_left_out": _json(left.left_out),
+            "a_results": _json(left.results),
+        }
+        return self._end(statements.FINISH_LEFT, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and queue the job again."""
@@ -162,6 +192,10 @@ class Store:
         """Say that this worker leaves."""
         with self._reserved.connect() as connection:
             connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _storable(value: Any) -> Any:

