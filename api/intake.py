@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import MOST_TEXT_BYTES, JobRequest
+from api.schemas import MOST_TEXT_BYTES, FileRequest, JobRequest, LimitsRequest
+from domain.files import MB
 from domain.limits import Language, LimitError, Limits, Profile
 
 _UNKNOWN = "extra_forbidden"
@@ -19,6 +20,14 @@ class Wanted:
 
     request: JobRequest
     limits: Limits
+    profile: Profile
+    language: Language
+
+    @property
+    def most_input_bytes(self) -> int:
+        """What its files may have together: they lie in memory, and the program needs some of it."""
+        files, fixed = self.profile.files, self.profile.fixed
+        return min(files.inputs_mb, fixed.work_mb, self.limits.memory_mb // 2) * MB
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
@@ -60,7 +69,7 @@ class Intake:
         except ValidationError as error:
             raise invalid(*self._errors(error, body)) from None
         self._one_of_code_and_task(request)
-        limits = self._limits(request)
+        language, profile, limits = self._limits(request)
         self._sizes(request)
         if request.task is not None:
             raise Problem(
@@ -68,7 +77,7 @@ class Intake:
                 "a task needs a model, and no model gateway is configured on this service; "
                 "send `code` instead, which works",
             )
-        return Wanted(request, limits)
+        return Wanted(request, limits, profile, language)
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -78,7 +87,7 @@ class Intake:
                 FieldError("task", f"give exactly one of code and task; {found}"),
             )
 
-    def _limits(self, request: JobRequest) -> Limits:
+    def _limits(self, request: JobRequest) -> tuple[Language, Profile, Limits]:
         language = self.languages.get(request.language)
         if language is None:
             raise invalid(FieldError("language", "is not offered", sorted(self.languages)))
@@ -89,7 +98,7 @@ class Intake:
             )
         asked = request.limits
         try:
-            return profile.resolve(
+            limits = profile.resolve(
                 {
                     "timeout_s": asked.timeout_s,
                     "memory_mb": asked.memory_mb,
@@ -105,6 +114,7 @@ class Intake:
                     error.allowed,
                 ),
             ) from None
+        return language, profile, limits
 
     def _sizes(self, request: JobRequest) -> None:
         most = self._max_code_bytes
@@ -143,5 +153,6 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    fields = {"limits": ["timeout_s", "memory_mb", "cpus", "output_bytes"]}
-    return fields["limits"] if path == ["limits"] else list(JobRequest.model_fields)
+    if path == ["limits"]:
+        return list(LimitsRequest.model_fields)
+    return list(FileRequest.model_fields if path[:1] == ["files"] else JobRequest.model_fields)

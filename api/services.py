@@ -11,6 +11,7 @@ from api.database import Database
 from api.intake import Intake
 from api.settings import Settings
 from api.waiting import Waiting
+from storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Services:
     intake: Intake
     bell: Bell
     waiting: Waiting
+    storage: Storage
 
 
 def services_of(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""A job's files on their way between storage and sandbox: inputs fetched ahead, artifacts stored as they come."""
+"""A job's files between storage and sandbox: inputs fetched ahead, artifacts stored as they come."""
 
 import hashlib
 import logging
