@@ -3,13 +3,14 @@ the OpenAPI document tells, and tests hold real answers against them.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from domain.files import MOST_INPUTS, LeftOut
+from domain.results import Result
 from domain.states import State, Verdict
 
 MOST_ARGS = 64
@@ -201,7 +202,7 @@ class Leavings(_Answer):
     artifacts: list[Artifact]
     left_out: list[LeftOutFile]
     left_out_more: int
-    results: list[Any]
+    results: list[Result]
 
 
 class Job(JobSummary, Outputs, Leavings):

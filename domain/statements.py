@@ -21,6 +21,8 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
+    delete,
+    exists,
     func,
     insert,
     literal,
@@ -33,7 +35,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import State
+from domain.states import FINAL_STATES, State
 from domain.tables import api_keys, artifacts, attempts, callers, files, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
@@ -374,3 +376,46 @@ FILES_OF_CALLER: Executable = select(files.c.id, files.c.size, files.c.sha256).w
     files.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
     files.c.caller_id == bindparam("caller_id"),
 )
+
+_ids = ARRAY(Uuid)
+
+#: ids -> those of them that are artifacts, or uploaded files.
+ARTIFACTS_AMONG: Executable = select(artifacts.c.id).where(
+    artifacts.c.id == func.any(bindparam("ids", type_=_ids))
+)
+FILES_AMONG: Executable = select(files.c.id).where(files.c.id == func.any(bindparam("ids", type_=_ids)))
+
+_unfinished = jobs.c.state.not_in([state.value for state in sorted(FINAL_STATES)])
+
+
+def _days_ago(created_at: ColumnElement[Any]) -> ColumnElement[bool]:
+    return created_at < func.now() - func.make_interval(0, 0, 0, bindparam("days", type_=Integer))
+
+
+def _expire_artifacts() -> Executable:
+    old = (
+        select(artifacts.c.id)
+        .join(jobs)
+        .where(_days_ago(artifacts.c.created_at), ~_unfinished)
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)
+
+
+#: days, most -> artifacts of that age, now without a row; not of jobs that have not ended.
+EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
+
+
+def _expire_files() -> Executable:
+    use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
+    needed = select(jobs.c.id).where(_unfinished, jobs.c.files.contains(use))
+    old = (
+        select(files.c.id)
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
+
+
+#: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
+EXPIRE_FILES: Executable = _expire_files()

@@ -101,17 +101,11 @@ class Storage:
         with suppress(Missing), _told():
             obstore.delete(self._store, key)
 
-    def list(self, prefix: str, after: str | None = None) -> list[Stored]:
-        """Some objects below a prefix, in the order of their keys, from behind `after` on; none at the end.
-
-        Buckets give them in order. A local folder gives them as it likes, so all of its names are read.
-        """
+    def pages(self, prefix: str) -> Iterator[list[Stored]]:
+        """All objects below a prefix, some at a time, in no order."""
         with _told():
-            pages = obstore.list(self._store, prefix=prefix, offset=after, chunk_size=_PAGE)
-            found = (Stored(meta["path"], meta["last_modified"]) for page in pages for meta in page)
-            if self._url.startswith("file://"):
-                return sorted(found, key=lambda stored: stored.key)[:_PAGE]
-            return [stored for stored, _ in zip(found, range(_PAGE), strict=False)]
+            for page in obstore.list(self._store, prefix=prefix, chunk_size=_PAGE):
+                yield [Stored(meta["path"], meta["last_modified"]) for meta in page]
 
     # The API's half: the same for an event loop.
 

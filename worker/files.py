@@ -9,15 +9,13 @@ from uuid import UUID
 
 from domain.files import RESULTS, LeftOut, artifact_key, file_key
 from domain.ids import new_id
+from domain.results import MOST_BYTES
 from storage.media import media_type
 from storage.store import PIECE, Missing, Storage, StorageError, spool
 from worker.sandbox.running import Input
 from worker.store import ClaimedJob
 
 log = logging.getLogger(__name__)
-
-#: Bytes of a program's tables and charts that are read at all.
-RESULTS_BYTES = 1 << 20
 
 #: Bytes at a file's head by which its type is told.
 _HEAD = 16
@@ -109,7 +107,7 @@ class Artifacts:
         try:
             if self._name == RESULTS:
                 self._file.seek(0)
-                self.results = self._file.read(RESULTS_BYTES + 1)
+                self.results = self._file.read(MOST_BYTES + 1)
             else:
                 self._store(self._file)
         finally:

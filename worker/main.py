@@ -19,6 +19,7 @@ from worker import housekeeping
 from worker.broker import Bell, celery_app
 from worker.leases import Leases
 from worker.pipeline import Images, Pipeline
+from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox.engine import Engine
 from worker.sandbox.pool import Pool, PoolSettings
@@ -101,6 +102,9 @@ def run(settings: WorkerSettings) -> int:
             leases=leases,
             jobs=settings.jobs,
         )
+        retention = Retention(
+            store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
+        )
         guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
         store.warm_up(settings.jobs)
         leases.open()
@@ -109,6 +113,7 @@ def run(settings: WorkerSettings) -> int:
         for every in (
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
+            housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
         ):
             every.open()

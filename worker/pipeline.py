@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from domain.bell import MAX_CLAIMS
 from domain.limits import Language, Profile
+from domain.results import believed
 from domain.states import State, Verdict
 from storage.store import Storage, StorageError
 from worker.broker import Bell
@@ -209,4 +210,5 @@ def _left(ending: Ending, artifacts: Artifacts) -> Left | None:
     if not (artifacts.kept or left_out or ending.left_out_more or artifacts.results):
         return None
     told = {"files": left_out, "more": ending.left_out_more} if left_out or ending.left_out_more else None
-    return Left(artifacts.kept, told, None)
+    results = believed(artifacts.results, {kept["name"] for kept in artifacts.kept})
+    return Left(artifacts.kept, told, results)

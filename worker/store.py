@@ -5,7 +5,8 @@ A method that writes for a job names the lease token; False means that the lease
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,7 +24,8 @@ from worker.hot import Hot
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
+_SWEEP_LOCK = 0x7265746F  # any numbers that nobody else takes
+_RETENTION_LOCK = 0x72657470
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,12 @@ class Store:
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        # Retention takes its time: one connection holds the lock that keeps it single, one works.
+        self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
     def close(self) -> None:
         """Close every connection."""
-        for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
+        for engine in (self._durable, self._hasty, self._reserved, self._sweeping, self._slow):
             engine.dispose()
 
     def warm_up(self, connections: int) -> None:
@@ -179,6 +183,35 @@ class Store:
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
             return broken, [row.id for row in overdue]
+
+    @contextmanager
+    def alone_in_retention(self) -> Iterator[bool]:
+        """A block in which no other process removes old files; False if one does."""
+        with self._slow.connect() as connection:
+            key = {"k": _RETENTION_LOCK}
+            alone = bool(connection.execute(text("SELECT pg_try_advisory_lock(:k)"), key).scalar())
+            try:
+                yield alone
+            finally:
+                if alone:
+                    connection.execute(text("SELECT pg_advisory_unlock(:k)"), key)
+
+    def expire_artifacts(self, days: int, most: int) -> list[UUID]:
+        """Forget artifacts that are so old: their ids."""
+        return self._ids(statements.EXPIRE_ARTIFACTS, {"days": days, "most": most})
+
+    def expire_files(self, days: int, most: int) -> list[UUID]:
+        """Forget uploaded files that are so old: their ids."""
+        return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
+        """Those of the ids that have a row among the `artifacts` or `files`."""
+        statement = statements.ARTIFACTS_AMONG if kind == "artifacts" else statements.FILES_AMONG
+        return set(self._ids(statement, {"ids": ids}))
+
+    def _ids(self, statement: Executable, values: dict[str, Any]) -> list[UUID]:
+        with self._slow.connect() as connection:
+            return [row.id for row in connection.execute(statement, values)]
 
     # --- ourselves --------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ast
 import atexit
 import gc
 import posix
@@ -53,7 +54,67 @@ def _report(error: BaseException) -> None:
     sys.excepthook(type(error), error, trace)
 
 
-def _finish(code: int, before: frozenset[str]) -> NoReturn:
+#: Of these a last expression's value is worth telling; their modules are compared, nothing is imported.
+_TELLING = ("builtins", "numpy", "pandas", "matplotlib", "seaborn", "PIL")
+
+#: A program's last line that begins so is no expression, or has no value.
+_SILENT = (
+    b"print(", b"def ", b"class ", b"if ", b"else", b"elif ", b"for ", b"while ", b"with ", b"try", b"except",
+    b"finally", b"import ", b"from ", b"return", b"raise", b"pass", b"del ", b"assert ", b"@", b"async ",
+)  # fmt: skip
+
+#: Bytes of a program whose last expression is looked for: reading a tree takes a millisecond for each 5 KB.
+_SMALL = 1 << 15
+
+ONLY_AST = 0x400  # ast.PyCFONLY_AST
+_FUTURES = 0x1FE0000  # the flags of all `from __future__` imports
+
+
+def _last_line(code: bytes) -> bytes:
+    end = len(code)
+    for _ in range(8):
+        line = code[code.rfind(b"\n", 0, end) + 1 : end]
+        if line.strip() and line[:1] != b"#":
+            return line
+        end -= len(line) + 1
+        if end <= 0:
+            break
+    return b""
+
+
+def _compile(code: bytes, path: str) -> tuple[Any, Any]:
+    """The program and, apart from it, its last statement where that is an expression that may have a value.
+
+    Both have the line numbers of the whole. What does not compile is left to be told as always.
+    """
+    last = _last_line(code) if len(code) <= _SMALL else b""
+    if last and not last[:1].isspace() and not last.startswith(_SILENT):
+        try:
+            tree: Any = compile(code, path, "exec", ONLY_AST, dont_inherit=True)
+            end = tree.body[-1]
+            if type(end).__name__ == "Expr" and type(end.value).__name__ != "Constant":
+                tree.body.pop()
+                program = compile(tree, path, "exec", dont_inherit=True)
+                expression = _ast.Expression(end.value)
+                flags = program.co_flags & _FUTURES
+                return program, compile(expression, path, "eval", flags, dont_inherit=True)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
+            pass
+    return compile(code, path, "exec", dont_inherit=True), None
+
+
+def _show(value: Any) -> None:
+    """Make files of what the program shows: figures left open, the value of its last expression."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    display = sys.modules.get("retort_display")
+    try:
+        if value is not None or (pyplot and pyplot.get_fignums()) or (display and display.shown):
+            __import__("retort_display").finish(value)
+    except BaseException:
+        return  # a courtesy: what goes wrong here is not the program's failure
+
+
+def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
     """End as the interpreter does, without the milliseconds that taking down every module would cost.
 
     What a program can see of an orderly end happens: threads are joined, exit handlers run, its objects are
@@ -62,6 +123,8 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
+        _show(value)
+        del value
         atexit._run_exitfuncs()
         # The program's own modules; what it imported from the system holds nothing that waits to be written.
         for name in sys.modules.keys() - before | {"__main__"}:
@@ -84,7 +147,7 @@ def prepare() -> None:
     """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
     prepare_guest()
     _streams()
-    exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    exec(_compile(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
     gc.collect()
 
@@ -117,11 +180,18 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
         posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
         posix._exit(125)
     status = 0
+    value = None
     try:
-        exec(compile(code, path, "exec", dont_inherit=True), vars(main))
+        program, last = _compile(code, path)
+        exec(program, vars(main))
+        if last is not None:
+            value = eval(last, vars(main))
+            if type(value).__module__.partition(".")[0] not in _TELLING:
+                value = None
+        del program, last
     except SystemExit as stop:
         status = _exit_code(stop)
     except BaseException as error:
         _report(error)
         status = 1
-    _finish(status, before)
+    _finish(status, before, value)
