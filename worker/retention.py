@@ -1,8 +1,8 @@
 """Removing files and artifacts that nobody needs any more, at a slow pace.
 
-Rows end by age; what was deleted with its job, or never got a row because a worker lost its lease between storing
-and finishing, is found by listing the storage. An object is removed only when it has no row and is older than
-any job that could still be about to record it.
+Rows end by age; what was deleted with its job, or never got a row because a worker lost its lease between
+storing and finishing, is found by listing the storage. An object is removed only when it has no row and is older
+than any job that could still be about to record it.
 """
 
 import logging
@@ -23,7 +23,7 @@ _MOST = 500
 
 
 class Retention:
-    """Removes what is too old. `files_days` after their upload, `artifacts_days` after their job; 0 is never."""
+    """Removes what is too old. Uploads and artifacts have each their days; 0 is never."""
 
     def __init__(
         self,
