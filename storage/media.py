@@ -54,5 +54,5 @@ def media_type(name: str, head: bytes) -> str:
     ending = name[name.rfind(".") :].lower() if "." in name else ""
     if known := _ENDINGS.get(ending):
         return known
-    guessed, encoding = _TABLES.guess_type(name.replace("%", "_"))
+    guessed, encoding = _TABLES.guess_type("x" + ending)
     return _UNKNOWN if guessed is None or encoding is not None else guessed

@@ -1,8 +1,8 @@
 """Removing files and artifacts that nobody needs any more, at a slow pace.
 
 Rows end by age; what was deleted with its job, or never got a row because a worker lost its lease between
-storing and finishing, is found by listing the storage. An object is removed only when it has no row and is older
-than any job that could still be about to record it.
+storing and finishing, is found by listing the storage. An object is removed only when it has no row and is
+older than any job that could still be about to record it.
 """
 
 import logging

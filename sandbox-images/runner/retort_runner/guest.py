@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import _ast
 import atexit
 import gc
 import posix
 import sys
 
+from retort_runner import last
 from retort_runner.privileges import become_guest, prepare_guest
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 WORK = "/work"
+
+_OURS = (__file__, last.__file__)
 
 
 def _streams() -> None:
@@ -48,70 +50,10 @@ def _exit_code(stop: SystemExit) -> int:
 def _report(error: BaseException) -> None:
     """Print the traceback as the interpreter would, without our own frames."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.excepthook(type(error), error, trace)
-
-
-#: Of these a last expression's value is worth telling; their modules are compared, nothing is imported.
-_TELLING = ("builtins", "numpy", "pandas", "matplotlib", "seaborn", "PIL")
-
-#: A program's last line that begins so is no expression, or has no value.
-_SILENT = (
-    b"print(", b"def ", b"class ", b"if ", b"else", b"elif ", b"for ", b"while ", b"with ", b"try", b"except",
-    b"finally", b"import ", b"from ", b"return", b"raise", b"pass", b"del ", b"assert ", b"@", b"async ",
-)  # fmt: skip
-
-#: Bytes of a program whose last expression is looked for: reading a tree takes a millisecond for each 5 KB.
-_SMALL = 1 << 15
-
-ONLY_AST = 0x400  # ast.PyCFONLY_AST
-_FUTURES = 0x1FE0000  # the flags of all `from __future__` imports
-
-
-def _last_line(code: bytes) -> bytes:
-    end = len(code)
-    for _ in range(8):
-        line = code[code.rfind(b"\n", 0, end) + 1 : end]
-        if line.strip() and line[:1] != b"#":
-            return line
-        end -= len(line) + 1
-        if end <= 0:
-            break
-    return b""
-
-
-def _compile(code: bytes, path: str) -> tuple[Any, Any]:
-    """The program and, apart from it, its last statement where that is an expression that may have a value.
-
-    Both have the line numbers of the whole. What does not compile is left to be told as always.
-    """
-    last = _last_line(code) if len(code) <= _SMALL else b""
-    if last and not last[:1].isspace() and not last.startswith(_SILENT):
-        try:
-            tree: Any = compile(code, path, "exec", ONLY_AST, dont_inherit=True)
-            end = tree.body[-1]
-            if type(end).__name__ == "Expr" and type(end.value).__name__ != "Constant":
-                tree.body.pop()
-                program = compile(tree, path, "exec", dont_inherit=True)
-                expression = _ast.Expression(end.value)
-                flags = program.co_flags & _FUTURES
-                return program, compile(expression, path, "eval", flags, dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
-            pass
-    return compile(code, path, "exec", dont_inherit=True), None
-
-
-def _show(value: Any) -> None:
-    """Make files of what the program shows: figures left open, the value of its last expression."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    display = sys.modules.get("retort_display")
-    try:
-        if value is not None or (pyplot and pyplot.get_fignums()) or (display and display.shown):
-            __import__("retort_display").finish(value)
-    except BaseException:
-        return  # a courtesy: what goes wrong here is not the program's failure
 
 
 def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
@@ -123,7 +65,7 @@ def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
-        _show(value)
+        last.show(value)
         del value
         atexit._run_exitfuncs()
         # The program's own modules; what it imported from the system holds nothing that waits to be written.
@@ -147,7 +89,7 @@ def prepare() -> None:
     """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
     prepare_guest()
     _streams()
-    exec(_compile(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
+    exec(last.split(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
     gc.collect()
 
@@ -182,13 +124,13 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
     status = 0
     value = None
     try:
-        program, last = _compile(code, path)
+        program, expression, telling = last.split(code, path)
         exec(program, vars(main))
-        if last is not None:
-            value = eval(last, vars(main))
-            if type(value).__module__.partition(".")[0] not in _TELLING:
+        if expression is not None:
+            value = eval(expression, vars(main))
+            if type(value).__module__.partition(".")[0] not in telling:
                 value = None
-        del program, last
+        del program, expression
     except SystemExit as stop:
         status = _exit_code(stop)
     except BaseException as error:

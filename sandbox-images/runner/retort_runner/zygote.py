@@ -21,7 +21,8 @@ import time
 
 from retort_runner import parked
 from retort_runner.cgroup import Counters
-from retort_runner.guest import ONLY_AST, WORK
+from retort_runner.guest import WORK
+from retort_runner.last import ONLY_AST
 from retort_runner.parked import Parked
 from retort_runner.privileges import AsGuest
 from retort_runner.reset import seed

@@ -66,7 +66,9 @@ def house(
     empty(services)
     url = storage.as_uri()
     urls = (services.database_url, services.redis_url)
-    server = Server(folder / "api.log", *urls, max_file_bytes=str(4 << 20), storage_url=url)
+    server = Server(
+        folder / "api.log", *urls, max_file_bytes=str(4 << 20), max_stored_bytes=str(10 << 20), storage_url=url
+    )
     worker = Worker(folder / "worker.log", *urls, instance=instance_name(), storage_url=url)
     table = Jobs(services.database_url)
     try:
