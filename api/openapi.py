@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from api import paging, schemas
 from api.auth import is_guarded
@@ -132,7 +133,9 @@ def operation(
     if binary_body is not None:
         content = {"application/octet-stream": _BINARY}
         extra["requestBody"] = {"required": True, "description": binary_body, "content": content}
+    plain: dict[str, Any] = {"response_class": Response} if binary or empty else {}  # else it declares JSON
     return {
+        **plain,
         "summary": summary,
         "responses": responses,
         "openapi_extra": extra,

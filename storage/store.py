@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, TypeVar
@@ -135,8 +135,13 @@ class Storage:
 
 
 def _bucket(url: str) -> ObjectStore:
-    retry: Any = {"max_retries": 5, "retry_timeout": _TRIES_S}
-    options: Any = {"timeout": f"{_REQUEST_S}s", "connect_timeout": "5s"}
+    retry: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=_TRIES_S)}
+    options: Any = {
+        "timeout": timedelta(seconds=_REQUEST_S),
+        "connect_timeout": timedelta(seconds=5),
+        # The library reads the other AWS_… variables itself.
+        "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true",
+    }
     with _told():
         return from_url(url, client_options=options, retry_config=retry)
 
@@ -151,7 +156,7 @@ def _readable(content: IO[bytes]) -> Any:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Whatever goes wrong in the library is one of our two errors. Their texts have no key or URL in them."""
+    """Whatever goes wrong in the library is one of our two errors; the first line of its text says what."""
     try:
         yield
     except FileNotFoundError as e:

@@ -1,4 +1,4 @@
-"""The storage: a local folder and a bucket of a real S3 server keep the same promises; and what retention removes."""
+"""The storage: a local folder and a bucket of a real S3 server keep the same promises; what retention removes."""
 
 import io
 import os
@@ -206,7 +206,7 @@ def retain(house: House, database_url: str) -> Iterator[Callable[..., None]]:
 def finished(table: Jobs) -> UUID:
     """A job that has ended."""
     job_id = table.add()
-    table.set(job_id, state="finished", verdict="ok", finished_at=text("now()"))
+    table.set(job_id, state="cancelled", finished_at=text("now()"))
     return job_id
 
 

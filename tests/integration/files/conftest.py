@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from api import keys
 from tests.conftest import Services, empty
 from tests.harness import Jobs, Worker, instance_name, ready
-from tests.integration.api.harness import Server
+from tests.integration.api.harness import Contract, Server
 
 
 class House:
@@ -25,6 +25,7 @@ class House:
         self.table = table
         self.storage = storage
         self.engine = create_engine(table.engine.url)
+        self.contract = Contract(httpx.get(f"{server.url}/openapi.json").json())
         self.client = self.connect()
 
     def connect(self) -> httpx.Client:
