@@ -129,7 +129,9 @@ async def _forget(storage: Storage, file_id: UUID) -> None:
 @router.get(
     "/files/{file_id}",
     **operation(
-        "Read about a file", {200: (File, "The file, without its content.")}, problems=(Kind.NOT_FOUND,)
+        "Read about a file",
+        {200: (File, "The file, without its content.")},
+        problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
 async def read(request: Request, file_id: str) -> Response:

@@ -1,4 +1,4 @@
-"""The storage: a local folder and a bucket of a real S3 server keep the same promises; what retention removes."""
+"""The storage: a local folder and a bucket of a real S3 server keep the same promises; and retention."""
 
 import io
 import os
