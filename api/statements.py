@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
+from domain.statements import UNFINISHED
 from domain.states import FINAL_STATES
 from domain.tables import artifacts, attempts, files, jobs
 
@@ -195,7 +196,7 @@ DELETE_FILE: Executable = (
         ~exists(
             select(jobs.c.id).where(
                 jobs.c.caller_id == bindparam("caller_id"),
-                jobs.c.state.not_in([s.value for s in sorted(FINAL_STATES)]),
+                UNFINISHED,
                 jobs.c.files.contains(bindparam("uses", type_=JSONB)),
             )
         ),

@@ -38,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def for_api(env: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that the API process gets."""
-    prefixes = _API_MAY_SEE_PREFIXES
+    prefixes: tuple[str, ...] = _API_MAY_SEE_PREFIXES
     if env.get("RETORT_STORAGE_URL", "").startswith("s3://"):  # it reads and writes files there
         prefixes += ("AWS_",)
     return {name: value for name, value in env.items() if name in _API_MAY_SEE or name.startswith(prefixes)}
