@@ -45,8 +45,7 @@ def for_api(env: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in env.items()
-        if (name in _API_MAY_SEE or name.startswith(prefixes))
-        and not name.startswith(_API_MAY_NOT_SEE_PREFIX)
+        if (name in _API_MAY_SEE or name.startswith(prefixes)) and not name.startswith(_API_MAY_NOT_SEE_PREFIX)
     }
 
 
