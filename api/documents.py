@@ -1,8 +1,9 @@
 """From rows to the JSON that clients read. A row has its columns as attributes, whoever read it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -27,6 +28,13 @@ def summary(row: Any) -> Document:
         "profile": row.profile,
         "labels": row.labels,
         "reuse": row.reuse,
+        "priority": row.priority,
+        "cache": row.cache,
+        "outcome": row.outcome,
+        "model": row.model,
+        "cost_usd": _money(row.cost_usd),
+        "cost_complete": row.cost_complete,
+        "scripted": row.scripted,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
@@ -39,7 +47,11 @@ def job(row: Any) -> Document:
     last = {name[2:]: value for name, value in row._asdict().items() if name.startswith("a_")}
     return {
         **summary(row),
-        "code": row.code,
+        "code": row.code if row.task is None else last.get("code"),
+        "task": row.task,
+        "policy": row.policy,
+        "check": row.check_by,
+        "budget_usd": _money(row.budget_usd),
         "limits": row.limits,
         "files": row.files or [],
         **_outputs(last),
@@ -63,11 +75,22 @@ def fresh_job(
         "profile": row["profile"],
         "labels": row["labels"],
         "reuse": row["reuse"],
+        "priority": row["priority"],
+        "cache": row["cache"],
+        "outcome": None,
+        "model": None,
+        "cost_usd": "0",
+        "cost_complete": True,
+        "scripted": False,
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
         "links": {"self": path, "attempts": path + "/attempts"},
         "code": row["code"],
+        "task": row["task"],
+        "policy": row["policy"],
+        "check": row["check_by"],
+        "budget_usd": _money(row["budget_usd"]),
         "limits": row["limits"],
         "files": files,
         **_outputs({}),
@@ -77,8 +100,8 @@ def fresh_job(
     }
 
 
-def attempt(row: Any) -> Document:
-    """One attempt in full."""
+def attempt(row: Any, calls: Iterable[Any] = ()) -> Document:
+    """One attempt in full, with the calls of its round."""
     path = job_path(row.job_id)
     values = row._asdict()
     return {
@@ -87,6 +110,17 @@ def attempt(row: Any) -> Document:
         "verdict": row.verdict,
         "failure": row.failure,
         "code": row.code,
+        "cached": row.cached,
+        "round": row.round,
+        "model": row.model,
+        "scripted": row.scripted,
+        "cost_usd": _money(row.cost_usd),
+        "choice": row.choice,
+        "calls": [call(each) for each in calls],
+        "check_passed": row.check_passed,
+        "note": row.note,
+        "profile": row.profile or row.job_profile,
+        "limits": row.limits or row.job_limits,
         **_outputs(values),
         **leavings(row.job_id, values, row.number),
         "image": row.image,
@@ -136,6 +170,27 @@ def file(row: Any) -> Document:
         "created_at": row.created_at,
         "links": {"self": f"/v1/files/{row.id}"},
     }
+
+
+#: What is told of a call; its job and its round are where it is told.
+_CALL = (
+    "id", "gateway", "model", "model_version", "request_id", "prompt", "parameters", "answer", "finish",
+    "failure", "detail", "status", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "estimated", "price", "latency_s", "first_byte_s", "cache_hit", "scripted", "created_at",
+)  # fmt: skip
+
+
+def call(row: Any) -> Document:
+    """One question to a model."""
+    return {**{name: getattr(row, name) for name in _CALL}, "cost_usd": _money(row.cost_usd)}
+
+
+def _money(amount: Decimal | None) -> str | None:
+    """A decimal as text, without an exponent and without zeros at its end."""
+    if amount is None:
+        return None
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _outputs(values: Mapping[str, Any]) -> Document:

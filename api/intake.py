@@ -1,14 +1,16 @@
 """From a parsed body to a job that may be stored: all that can be wrong is found here."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import MOST_TEXT_BYTES, FileRequest, JobRequest, LimitsRequest
+from api.problems import FieldError, invalid
+from api.schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
+from api.tasks import TaskIntake, WantedTask
 from domain.files import MB
 from domain.limits import Language, LimitError, Limits, Profile
+from domain.states import State
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -16,12 +18,13 @@ _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request that passed, and the limits it gets."""
+    """A request that passed, and the limits it gets; `task` is None for plain code."""
 
     request: JobRequest
     limits: Limits
     profile: Profile
     language: Language
+    task: WantedTask | None = None
 
     @property
     def most_input_bytes(self) -> int:
@@ -32,8 +35,9 @@ class Wanted:
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
         request = self.request
-        return {
+        row = {
             "code": request.code,
+            "task": None,
             "language": request.language,
             "profile": request.profile,
             "limits": self.limits.as_dict(),
@@ -42,7 +46,14 @@ class Wanted:
             "env": request.env,
             "labels": request.labels,
             "reuse": request.reuse,
+            "priority": request.priority,
+            "cache": request.cache,
+            "policy": None,
+            "check_by": None,
+            "budget_usd": None,
+            "next_state": State.RUNNING.value,
         }
+        return row if self.task is None else row | self.task.row()
 
 
 class Intake:
@@ -53,7 +64,9 @@ class Intake:
         languages: dict[str, Language],
         profiles: dict[str, Profile],
         max_code_bytes: int,
+        tasks: TaskIntake,
     ) -> None:
+        self.tasks = tasks
         self.languages = languages
         self.profiles = profiles
         self._max_code_bytes = max_code_bytes
@@ -62,7 +75,7 @@ class Intake:
         """The job that `body` asks for.
 
         Raises:
-            Problem: 422 with every field that is wrong, or 503 for a task while there is no gateway.
+            Problem: 422 with every field that is wrong. Whether a task's model is served is not looked at.
         """
         try:
             request = JobRequest.model_validate(body)
@@ -71,13 +84,10 @@ class Intake:
         self._one_of_code_and_task(request)
         language, profile, limits = self._limits(request)
         self._sizes(request)
-        if request.task is not None:
-            raise Problem(
-                Kind.NO_GATEWAY,
-                "a task needs a model, and no model gateway is configured on this service; "
-                "send `code` instead, which works",
-            )
-        return Wanted(request, limits, profile, language)
+        if request.task is None:
+            self.tasks.no_task(request)
+            return Wanted(request, limits, profile, language)
+        return Wanted(request, limits, profile, language, self.tasks.check(request, language))
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -138,7 +148,9 @@ class Intake:
         if where[0] == "limits" and len(where) == 2:
             return FieldError(field, _number_message(where[1]), self._allowed(where[1], body))
         if found["type"] == "literal_error":
-            return FieldError(field, "is not one of the allowed values", ["never", "caller"])
+            return FieldError(field, "is not one of the allowed values", _literals(where[0]))
+        if where[0] == "budget_usd":  # pydantic tells of each type that it may have
+            return FieldError("budget_usd", "must be a number, or a decimal as text")
         return FieldError(field, found["msg"][:1].lower() + found["msg"][1:])
 
     def _allowed(self, limit: str, body: dict[str, Any]) -> str | None:
@@ -153,6 +165,16 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    if path == ["limits"]:
-        return list(LimitsRequest.model_fields)
-    return list(FileRequest.model_fields if path[:1] == ["files"] else JobRequest.model_fields)
+    within: dict[str, type[BaseModel]] = {"limits": LimitsRequest, "check": CheckRequest}
+    if path[:1] == ["files"]:
+        return list(FileRequest.model_fields)
+    return list(within[path[0]].model_fields if len(path) == 1 else JobRequest.model_fields)
+
+
+def _literals(field: str) -> list[str]:
+    """What a field may be that must be one of a few words."""
+    annotation = JobRequest.model_fields[field].annotation
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is Literal:
+            return list(get_args(kind))
+    return []

@@ -25,11 +25,14 @@ from api.intake import Intake
 from api.problems import Kind, Problem
 from api.routes import artifacts, files, health, jobs, models, offers
 from api.services import Services
+from api.serving import Serving
 from api.settings import Settings, load_settings
+from api.tasks import TaskIntake
 from api.waiting import Waiting
 from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
+from domain.tasks import load_task_rules
 from storage.store import Storage, default_url
 
 #: Seconds for which anything of ours waits for Redis.
@@ -84,6 +87,7 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    catalogue = _catalogue(settings)
     return Services(
         settings=settings,
         database=database,
@@ -93,8 +97,10 @@ def _services(settings: Settings) -> Services:
             load_languages(settings.languages),
             load_profiles(settings.profiles),
             settings.max_code_bytes,
+            TaskIntake(load_task_rules(settings.tasks), catalogue),
         ),
-        catalogue=_catalogue(settings),
+        serving=Serving(database),
+        catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
         storage=Storage(settings.storage_url or default_url(settings.state_dir)),

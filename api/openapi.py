@@ -83,6 +83,16 @@ LIST_PARAMETERS = [
 
 EXAMPLES: dict[str, Any] = {
     "code": {"summary": "Run code", "value": {"code": "print(6 * 7)"}},
+    "task": {
+        "summary": "Have a model write the code, and judge it by tests",
+        "value": {
+            "task": "Write a function median(numbers) that returns the median of a list of numbers.",
+            "check": {"tests": "assert median([3, 1, 2]) == 2\nassert median([4, 1, 2, 3]) == 2.5"},
+            "model": "auto",
+            "route": "cost",
+            "budget_usd": "0.05",
+        },
+    },
     "limits": {
         "summary": "With limits, input and labels",
         "value": {
@@ -183,7 +193,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         for model in vars(schemas).values()
         if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
     ]
-    inputs = (schemas.JobRequest, schemas.LimitsRequest, schemas.FileRequest)
+    inputs = (schemas.JobRequest, schemas.LimitsRequest, schemas.CheckRequest, schemas.FileRequest)
     _, definitions = models_json_schema(
         [(m, "validation" if m in inputs else "serialization") for m in models if m is not BaseModel],
         ref_template="#/components/schemas/{model}",

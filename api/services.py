@@ -9,6 +9,7 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
+from api.serving import Serving
 from api.settings import Settings
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
@@ -28,6 +29,7 @@ class Services:
     bell: Bell
     waiting: Waiting
     storage: Storage
+    serving: Serving
 
 
 def services_of(request: Request) -> Services:

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    tasks: Path | None = None  # in place of domain/data/tasks.toml
     catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
     state_dir: Path = Field(default_factory=lambda: Path(gettempdir()))

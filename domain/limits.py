@@ -81,6 +81,7 @@ class Profile:
     choices: Mapping[str, Choice]
     fixed: Fixed
     files: FileLimits
+    larger: str | None = None  # the profile to which a task may move that this one starves
 
     @property
     def defaults(self) -> Limits:
@@ -131,6 +132,7 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             choices={key: Choice(**value) for key, value in entry["choices"].items()},
             fixed=Fixed(**entry["fixed"]),
             files=FileLimits(**entry["files"]),
+            larger=entry.get("larger"),
         )
         for name, entry in _read("profiles.toml", path).items()
     }

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Boolean,
     ColumnElement,
     Double,
     Executable,
@@ -19,10 +20,12 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     cast,
     column,
     delete,
     exists,
+    false,
     func,
     insert,
     literal,
@@ -37,12 +40,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import State
+from domain.states import FINAL_STATES, State
 from domain.tables import api_keys, artifacts, attempts, callers, files, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
-_no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
-_mine = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
+NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
+MINE = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
 # A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.
 _expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now())
 
@@ -99,11 +102,20 @@ _claimed_columns = (
     jobs.c.files,
     jobs.c.inline_files,
     jobs.c.reuse,
-    jobs.c.created_at,
-    jobs.c.started_at,
+    jobs.c.cache,
+    jobs.c.priority,
+    jobs.c.policy,
+    jobs.c.check_by,
+    jobs.c.budget_usd,
+    jobs.c.cost_usd,
+    jobs.c.round,
+    jobs.c.draft,
+    func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
 )
+#: Only steps that the worker serves.
+_served = jobs.c.next_state == func.any(bindparam("b_states", type_=ARRAY(Text)))
 _claim_values: dict[Any, Any] = {
-    "state": bindparam("b_state", type_=Text),
+    "state": jobs.c.next_state,
     "claims": jobs.c.claims + 1,
     "lease_token": bindparam("b_token", type_=Uuid),
     "lease_until": _lease_until,
@@ -111,10 +123,10 @@ _claim_values: dict[Any, Any] = {
     "started_at": func.coalesce(jobs.c.started_at, func.now()),
 }
 
-#: id, token, worker, state -> the job, if it was queued.
+#: id, token, worker, states -> the job, if it was queued for one of these states.
 CLAIM: Executable = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value, _served)
     .values(_claim_values)
     .returning(*_claimed_columns)
 )
@@ -128,7 +140,7 @@ def _next_number(job_id: ColumnElement[Any]) -> ColumnElement[Any]:
 def _lost(*which: ColumnElement[bool]) -> CTE:
     """Jobs whose lease expired: the state and worker, read under the row lock before an update hides them."""
     return (
-        select(jobs.c.id, jobs.c.leased_by, jobs.c.state)
+        select(jobs.c.id, jobs.c.leased_by, jobs.c.state, jobs.c.draft, jobs.c.round, jobs.c.task)
         .where(_expired, *which)
         .with_for_update(skip_locked=True)
         .cte("lost")
@@ -140,17 +152,23 @@ def _record(lost: CTE) -> CTE:
     return (
         insert(attempts)
         .from_select(
-            ["job_id", "number", "failure", "worker"],
-            select(lost.c.id, _next_number(lost.c.id), literal("worker_lost"), lost.c.leased_by).where(
-                lost.c.state == State.RUNNING.value,
-            ),
+            ["job_id", "number", "failure", "worker", "code", "model", "round"],
+            select(
+                lost.c.id,
+                _next_number(lost.c.id),
+                literal("worker_lost"),
+                lost.c.leased_by,
+                lost.c.draft["code"].astext,
+                lost.c.draft["model"].astext,
+                case((lost.c.task.is_not(None), lost.c.round)),
+            ).where(lost.c.state == State.RUNNING.value),
         )
         .cte("record")
     )
 
 
 def _reclaim() -> Executable:
-    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS)
+    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS, _served)
     return (
         update(jobs)
         .add_cte(_record(lost))
@@ -193,27 +211,55 @@ ATTEMPT_FIELDS = (
     "image_digest",
     "runtime",
     "worker",
+    "profile",
+    "limits",
+    "cached",
+    "round",
+    "model",
+    "choice",
+    "cost_usd",
+    "scripted",
+    "check_passed",
+    "note",
 )
 
-#: What it records beside these when it left files, or results.
+#: What it records beside these when it left files, or results; its artifacts are in `kept`, a JSON array.
 LEFT_FIELDS = ("artifacts", "left_out", "results")
 
 
-def _end_attempt(state: State, *, left: bool = False, **values: Any) -> Executable:
+def _given(name: str) -> ColumnElement[Any]:
+    """A parameter for a column of `attempts`. JSON comes as text; a flag that is not given is false."""
+    column = attempts.c[name]
+    if isinstance(column.type, JSONB):
+        return cast(bindparam(f"a_{name}", type_=Text), JSONB)
+    value = cast(bindparam(f"a_{name}"), column.type)
+    return func.coalesce(value, false()) if isinstance(column.type, Boolean) and not column.nullable else value
+
+
+#: For each statement that ends an attempt, the same for one that left something: LEFT_FIELDS and `kept` more.
+WITH_LEAVINGS: dict[Executable, Executable] = {}
+
+
+def end_attempt(state: State, **values: Any) -> Executable:
     """Move my job to `state` and record the attempt that led there, in one statement.
 
-    With `left` also what it left: a_artifacts, a_left_out, a_results, and `kept`, a JSON array of artifacts.
+    `WITH_LEAVINGS` has the same for an attempt that left something: an attempt that did not pays nothing.
     """
-    fields = ATTEMPT_FIELDS + (LEFT_FIELDS if left else ())
-    final = {"finished_at": func.now()} if state is not State.QUEUED else {"rung_at": func.now()}
+    plain = _end_attempt(state, ATTEMPT_FIELDS, **values)
+    WITH_LEAVINGS[plain] = _end_attempt(state, ATTEMPT_FIELDS + LEFT_FIELDS, **values)
+    return plain
+
+
+def _end_attempt(state: State, fields: tuple[str, ...], **values: Any) -> Executable:
+    when = {"finished_at": func.now()} if state in FINAL_STATES else {"rung_at": func.now()}
     moved = (
         update(jobs)
-        .where(_mine)
-        .values(state=state.value, **_no_lease, **final, **values)
+        .where(MINE)
+        .values(state=state.value, **NO_LEASE, **when, **values)
         .returning(jobs.c.id)
         .cte("moved")
     )
-    record = [cast(bindparam(f"a_{name}"), attempts.c[name].type).label(name) for name in fields]
+    record = [_given(name).label(name) for name in fields]
     # The database's clock again: the worker tells how long, never when.
     began = func.now() - func.make_interval(
         0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
@@ -223,7 +269,7 @@ def _end_attempt(state: State, *, left: bool = False, **values: Any) -> Executab
         ["job_id", "number", "started_at", *fields],
         select(moved.c.id, number, began, *record),
     )
-    if left:
+    if fields != ATTEMPT_FIELDS:
         ended = ended.add_cte(_keep(moved, number))
     return ended.returning(attempts.c.number)
 
@@ -253,31 +299,23 @@ def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
 
 
 #: id, token, verdict and reason of the job, a_… of the attempt -> the attempt's number, if the lease held.
-FINISH: Executable = _end_attempt(
+FINISH: Executable = end_attempt(
     State.FINISHED,
-    verdict=bindparam("b_verdict", type_=Text),
-    reason=bindparam("b_reason", type_=Text),
-)
-
-#: The same for an attempt that left something.
-FINISH_LEFT: Executable = _end_attempt(
-    State.FINISHED,
-    left=True,
     verdict=bindparam("b_verdict", type_=Text),
     reason=bindparam("b_reason", type_=Text),
 )
 
 #: The sandbox failed, not the program: back to the queue, with the failed attempt recorded.
-RETRY: Executable = _end_attempt(State.QUEUED)
+RETRY: Executable = end_attempt(State.QUEUED)
 
 #: The sandbox failed too often: the job is broken, with the failed attempt recorded.
-BREAK: Executable = _end_attempt(State.BROKEN, reason=bindparam("b_reason", type_=Text))
+BREAK: Executable = end_attempt(State.BROKEN, reason=bindparam("b_reason", type_=Text))
 
 #: id, token -> gives the claim back as if it had never been: nothing ran.
 RELEASE: Executable = (
     update(jobs)
-    .where(_mine)
-    .values(state=State.QUEUED.value, claims=jobs.c.claims - 1, rung_at=func.now(), **_no_lease)
+    .where(MINE)
+    .values(state=State.QUEUED.value, claims=jobs.c.claims - 1, rung_at=func.now(), **NO_LEASE)
     .returning(jobs.c.id)
 )
 
@@ -294,7 +332,7 @@ def _break_lost() -> Executable:
             state=State.BROKEN.value,
             reason=f"its worker was lost {MAX_CLAIMS} times while it ran",
             finished_at=func.now(),
-            **_no_lease,
+            **NO_LEASE,
         )
         .returning(jobs.c.id)
     )
@@ -328,7 +366,7 @@ def _overdue() -> Executable:
         # As an array: the planner looks few of them up, rather than joining with the whole table.
         .where(jobs.c.id == func.any(func.array(due.scalar_subquery())))
         .values(rung_at=func.now())
-        .returning(jobs.c.id, jobs.c.task)
+        .returning(jobs.c.id, jobs.c.next_state, jobs.c.priority)
     )
 
 

@@ -1,10 +1,8 @@
-"""The story of one step of a job: claim it, run it in a cell, record what happened, tell."""
+"""The step in which a program runs: in a cell, recorded, told, and judged where it is a task's."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID, uuid4
 
 from domain.bell import MAX_CLAIMS
 from domain.limits import Language, Profile
@@ -12,14 +10,17 @@ from domain.results import believed
 from domain.states import State, Verdict
 from storage.store import Storage, StorageError
 from worker.broker import Bell
+from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
-from worker.leases import Lease, Leases
+from worker.judging import Judging
+from worker.leases import Lease
+from worker.memory import Memory
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
-from worker.store import ClaimedJob, Left, Store
+from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
 
@@ -49,79 +50,102 @@ class Images:
 
 
 class Pipeline:
-    """Does steps. Called from many threads at once."""
+    """Does running steps. Called from many threads at once."""
 
     def __init__(
         self,
         *,
         store: Store,
-        leases: Leases,
         pool: Pool,
         bell: Bell,
         images: Images,
         profiles: Mapping[str, Profile],
         languages: Mapping[str, Language],
+        judging: Judging,
+        memory: Memory,
         storage: Storage,
     ) -> None:
+        self._judging = judging
+        self._memory = memory
         self._storage = storage
         self._store = store
-        self._leases = leases
         self._pool = pool
         self._bell = bell
         self._images = images
         self._profiles = profiles
         self._languages = languages
         self._worker = pool.settings.instance
-        self.draining = False
-        self.advanced_at = time.monotonic()
 
-    def advance(self, job_id: UUID) -> None:
-        """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
-        self.advanced_at = time.monotonic()
-        if self.draining or self._pool.why_not is not None:
+    @property
+    def why_not(self) -> str | None:
+        """Why no program can be run now; None where one can."""
+        return self._pool.why_not
+
+    def run(self, job: ClaimedJob, lease: Lease) -> None:
+        """Run a claimed job's program."""
+        try:
+            image = self._images.tags[self._languages[job.language].image]
+            profile = self._profiles[job.profile]
+        except KeyError as e:
+            # Stored by another version, or with other profiles; no retry here would change it.
+            self._break(job, f"this worker does not know {e}")
             return
-        job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING)
-        if job is None:
+        if job.cache and self._recalled(job, image):
             return
-        with self._leases.hold(job) as lease:
-            try:
-                image = self._images.tags[self._languages[job.language].image]
-                profile = self._profiles[job.profile]
-            except KeyError as e:
-                # Stored by another version, or with other profiles; no retry here would change it.
-                self._break(job, f"this worker does not know {e}")
-                return
-            try:
-                with inputs(job, self._storage) as files:
-                    self._lend(job, lease, image, profile, files)
-            except InputGone as e:
-                self._break(job, str(e))
-            except StorageError as e:
-                log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
-                self._store.release(job)
+        harnessed = self._judging.harness(job)
+        try:
+            with inputs(job, self._storage) as files:
+                self._lend(job, lease, image, profile, harnessed, files)
+        except InputGone as e:
+            self._break(job, str(e))
+        except StorageError as e:
+            log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
 
     def _lend(
-        self, job: ClaimedJob, lease: Lease, image: str, profile: Profile, files: Sequence[Input]
+        self,
+        job: ClaimedJob,
+        lease: Lease,
+        image: str,
+        profile: Profile,
+        harnessed: Harnessed,
+        files: Sequence[Input],
     ) -> None:
+        """Run it in a cell, if one can be had."""
         try:
             lent = self._pool.take(
                 image,
                 profile,
-                code=(job.code or "").encode(),
+                code=harnessed.code.encode(),
                 caller=str(job.caller_id) if job.reuse == "caller" else None,
             )
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
             return
-        self._run(job, lease, lent, files)
+        self._run(job, lease, lent, harnessed, files)
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
         """It cannot run here, and no retry would change it."""
         if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
             self._bell.tell(job.id, State.BROKEN)
 
-    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent, files: Sequence[Input]) -> None:
+    def _recalled(self, job: ClaimedJob, image: str) -> bool:
+        """Whether an equal run of the same caller gave the result."""
+        digest = self._images.digest(image)
+        attempt = self._memory.recall(job, self._languages[job.language].file, digest)
+        if attempt is None:
+            return False
+        attempt |= {"image": image, "image_digest": digest, "worker": self._worker}
+        if job.task is not None:
+            self._judging.record(job, job.task, attempt)
+        elif self._store.finish(job, verdict=attempt["verdict"], reason=None, attempt=attempt):
+            self._bell.tell(job.id, State.FINISHED)
+        return True
+
+    def _run(
+        self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed, files: Sequence[Input]
+    ) -> None:
         reusable = False
         artifacts = Artifacts(self._storage)
         reset = lent.cell.caller is not None
@@ -129,7 +153,7 @@ class Pipeline:
             try:
                 with lease.guarding(lent.cell.kill):
                     ending = lent.cell.run(
-                        self._program(job, files),
+                        self._program(job, harnessed.code, files),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
                         sink=artifacts,
@@ -139,14 +163,14 @@ class Pipeline:
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending, artifacts)
+            self._finish(job, lent, ending, harnessed.token, artifacts)
             reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob, files: Sequence[Input]) -> Program:
+    def _program(self, job: ClaimedJob, code: str, files: Sequence[Input]) -> Program:
         return Program(
-            code=(job.code or "").encode(),
+            code=code.encode(),
             file=self._languages[job.language].file,
             limits=job.limits,
             args=job.args,
@@ -156,7 +180,9 @@ class Pipeline:
             collect=self._profiles[job.profile].files,
         )
 
-    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
+    def _finish(
+        self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None, artifacts: Artifacts
+    ) -> None:
         decision = decide(ending)
         attempt = {
             **self._attempt(lent),
@@ -171,14 +197,20 @@ class Pipeline:
             "cpu_s": ending.cpu_s,
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
+            **_left(ending, artifacts),
         }
-        left = _left(ending, artifacts)
-        if self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt, left=left):
+        if job.task is not None:
+            held = self._judging.settle(job, job.task, attempt, token)
+        elif held := self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
+        if held and job.cache:
+            self._memory.keep(job, self._languages[job.language].file, attempt)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
         attempt = self._attempt(lent)
+        if job.task is not None:
+            attempt |= self._judging.columns(job, job.task)
         if job.claims < min(CRASHES, MAX_CLAIMS):
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
@@ -187,6 +219,9 @@ class Pipeline:
             return
         attempt["verdict"] = Verdict.SANDBOX_CRASH.value
         reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]
+        if job.task is not None:
+            self._judging.record(job, job.task, {**attempt, "note": reason})
+            return
         if self._store.finish(job, verdict=Verdict.SANDBOX_CRASH.value, reason=reason, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
 
@@ -204,11 +239,15 @@ class Pipeline:
         }
 
 
-def _left(ending: Ending, artifacts: Artifacts) -> Left | None:
-    """What the program left, if anything."""
+def _left(ending: Ending, artifacts: Artifacts) -> dict[str, Any]:
+    """What the program left, as its attempt records it; nothing at all where it left nothing."""
     left_out = {**ending.left_out, **artifacts.not_stored}
     if not (artifacts.kept or left_out or ending.left_out_more or artifacts.results):
-        return None
+        return {}
     told = {"files": left_out, "more": ending.left_out_more} if left_out or ending.left_out_more else None
-    results = believed(artifacts.results, {kept["name"] for kept in artifacts.kept})
-    return Left(artifacts.kept, told, results)
+    return {
+        "kept": artifacts.kept,
+        "artifacts": len(artifacts.kept),
+        "left_out": told,
+        "results": believed(artifacts.results, {kept["name"] for kept in artifacts.kept}),
+    }

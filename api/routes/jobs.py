@@ -1,5 +1,7 @@
 """Jobs: submit, read, wait, list."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -17,6 +19,7 @@ from api.problems import Kind, Problem
 from api.queries import query_of, wait_of
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
 from api.services import Services, services_of
+from domain.bell import queue_of
 from domain.ids import new_id
 from domain.statements import GET_STATE, INSERT_JOB, INSERT_JOB_WITH_FILES
 from domain.states import FINAL_STATES
@@ -45,6 +48,8 @@ async def submit(request: Request) -> Response:
     services = services_of(request)
     caller = caller_of(request.scope)
     wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s))
+    if wanted.task is not None:
+        services.intake.tasks.served(wanted.task, await services.serving.models())
     seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
     inline = inline_of(query_of(request, "inline"), services.settings.max_inline_bytes)
     row, statement, given = wanted.row(), INSERT_JOB, []
@@ -65,7 +70,7 @@ async def submit(request: Request) -> Response:
         stored = await services.database.hot(statement, {"id": job_id, "caller_id": caller.id, **row})
         if stored is None:
             raise RuntimeError("an insert that returns nothing")
-        services.bell.ring(job_id)
+        services.bell.ring(job_id, queue_of(row["next_state"], row["priority"]))
         if waiter is None or not seconds:
             return json_answer(documents.fresh_job(job_id, row, stored.created_at, given), 202, headers)
         await waiter.wait(seconds, request.is_disconnected)
@@ -158,13 +163,17 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
     query_of(request)
     if not (number.isascii() and number.isdigit() and len(number) < 7):
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
-    row = await services_of(request).database.one(
+    services = services_of(request)
+    row = await services.database.one(
         statements.ATTEMPT,
         {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
     )
     if row is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
-    return json_answer(documents.attempt(row))
+    calls: Sequence[Any] = ()
+    if row.round is not None:
+        calls = await services.database.all(statements.CALLS, {"job_id": row.job_id, "round": row.round})
+    return json_answer(documents.attempt(row, calls))
 
 
 async def _job(services: Services, caller: Caller, job_id: UUID, inline: int) -> documents.Document:

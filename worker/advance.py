@@ -1,0 +1,63 @@
+"""One step of a job: claim it, and do the step it waits for."""
+
+import time
+from uuid import UUID, uuid4
+
+from domain.bell import QUEUES
+from domain.states import State
+from worker.generating import Generating
+from worker.leases import Leases
+from worker.pipeline import Pipeline
+from worker.store import Store
+
+
+class Steps:
+    """The steps that this worker does: running programs, asking models, or both. Called from many threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        leases: Leases,
+        worker: str,
+        running: Pipeline | None = None,
+        generating: Generating | None = None,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._worker = worker
+        self._running = running
+        self._generating = generating
+        self.draining = False
+        self.advanced_at = time.monotonic()
+
+    @property
+    def serves(self) -> tuple[State, ...]:
+        """The states to which this worker moves jobs."""
+        kinds = {State.RUNNING: self._running, State.GENERATING: self._generating}
+        return tuple(state for state, step in kinds.items() if step is not None)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that it listens to."""
+        return tuple(queue for state in self.serves for queue in QUEUES[state])
+
+    def advance(self, job_id: UUID) -> None:
+        """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
+        self.advanced_at = time.monotonic()
+        states = self._open()
+        if self.draining or not states:
+            return
+        job = self._store.claim(job_id, uuid4(), self._worker, *states)
+        if job is None:
+            return
+        with self._leases.hold(job) as lease:
+            if job.state is State.RUNNING and self._running is not None:
+                self._running.run(job, lease)
+            elif job.task is not None and self._generating is not None:
+                self._generating.do(job, job.task)
+
+    def _open(self) -> list[State]:
+        """The steps that can be done now."""
+        closed = self._running is None or self._running.why_not is not None
+        return [state for state in self.serves if state is not State.RUNNING or not closed]
