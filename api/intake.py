@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from api.problems import FieldError, invalid
-from api.schemas import MOST_TEXT_BYTES, CheckRequest, JobRequest, LimitsRequest
+from api.schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
 from api.tasks import TaskIntake, WantedTask
+from domain.files import MB
 from domain.limits import Language, LimitError, Limits, Profile
 from domain.states import Runtime, State
 
@@ -22,7 +23,15 @@ class Wanted:
     request: JobRequest
     limits: Limits
     runtime: Runtime
+    profile: Profile
+    language: Language
     task: WantedTask | None = None
+
+    @property
+    def most_input_bytes(self) -> int:
+        """What its files may have together: they lie in memory, and the program needs some of it."""
+        files, fixed = self.profile.files, self.profile.fixed
+        return min(files.inputs_mb, fixed.work_mb, self.limits.memory_mb // 2) * MB
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
@@ -79,14 +88,13 @@ class Intake:
         except ValidationError as error:
             raise invalid(*self._errors(error, body)) from None
         self._one_of_code_and_task(request)
-        limits = self._limits(request)
+        language, profile, limits = self._limits(request)
         runtime = self._runtime(request, bound)
         self._sizes(request)
         if request.task is None:
             self.tasks.no_task(request)
-            return Wanted(request, limits, runtime)
-        task = self.tasks.check(request, self.languages[request.language])
-        return Wanted(request, limits, runtime, task)
+            return Wanted(request, limits, runtime, profile, language)
+        return Wanted(request, limits, runtime, profile, language, self.tasks.check(request, language))
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -96,7 +104,7 @@ class Intake:
                 FieldError("task", f"give exactly one of code and task; {found}"),
             )
 
-    def _limits(self, request: JobRequest) -> Limits:
+    def _limits(self, request: JobRequest) -> tuple[Language, Profile, Limits]:
         language = self.languages.get(request.language)
         if language is None:
             raise invalid(FieldError("language", "is not offered", sorted(self.languages)))
@@ -107,7 +115,7 @@ class Intake:
             )
         asked = request.limits
         try:
-            return profile.resolve(
+            limits = profile.resolve(
                 {
                     "timeout_s": asked.timeout_s,
                     "memory_mb": asked.memory_mb,
@@ -124,6 +132,7 @@ class Intake:
                     error.allowed,
                 ),
             ) from None
+        return language, profile, limits
 
     def _runtime(self, request: JobRequest, bound: Runtime | None) -> Runtime:
         asked = None if request.runtime is None else Runtime(request.runtime)
@@ -176,6 +185,8 @@ def _number_message(limit: str) -> str:
 
 def _known_fields(path: list[str]) -> list[str]:
     within: dict[str, type[BaseModel]] = {"limits": LimitsRequest, "check": CheckRequest}
+    if path[:1] == ["files"]:
+        return list(FileRequest.model_fields)
     return list(within[path[0]].model_fields if len(path) == 1 else JobRequest.model_fields)
 
 

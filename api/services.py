@@ -14,6 +14,7 @@ from api.serving import Serving
 from api.settings import Settings
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
+from storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Services:
     catalogue: Catalogue
     bell: Bell
     waiting: Waiting
+    storage: Storage
     serving: Serving
 
 

@@ -16,6 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from domain.files import FileLimits
+
 
 class LimitError(ValueError):
     """A request asked for a limit outside its profile's range.
@@ -86,6 +88,7 @@ class Profile:
     title: str
     choices: Mapping[str, Choice]
     fixed: Fixed
+    files: FileLimits
     larger: str | None = None  # the profile to which a task may move that this one starves
 
     @property
@@ -139,6 +142,7 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             title=entry["title"],
             choices={key: Choice(**value) for key, value in entry["choices"].items()},
             fixed=Fixed(**entry["fixed"]),
+            files=FileLimits(**entry["files"]),
             larger=entry.get("larger"),
         )
         for name, entry in _read("profiles.toml", path).items()

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     Boolean,
     ColumnElement,
     Double,
@@ -21,10 +22,14 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
+    delete,
+    exists,
     false,
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     text,
@@ -36,7 +41,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import FINAL_STATES, Runtime, State
-from domain.tables import api_keys, attempts, callers, jobs, workers
+from domain.tables import api_keys, artifacts, attempts, callers, files, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -62,6 +67,9 @@ AUTHENTICATE: Executable = (
 
 #: Columns of `jobs` as parameters. Gives `created_at` back.
 INSERT_JOB: Executable = insert(jobs).returning(jobs.c.created_at)
+
+#: The same with files and inline_files: a statement of its own, so that a job without pays nothing.
+INSERT_JOB_WITH_FILES: Executable = insert(jobs).returning(jobs.c.created_at)
 
 _job_of_caller = and_(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
 
@@ -91,6 +99,8 @@ _claimed_columns = (
     jobs.c.stdin,
     jobs.c.args,
     jobs.c.env,
+    jobs.c.files,
+    jobs.c.inline_files,
     jobs.c.reuse,
     jobs.c.runtime,
     # The tier its caller is bound to, looked at again when the job is taken.
@@ -225,6 +235,9 @@ ATTEMPT_FIELDS = (
     "note",
 )
 
+#: What it records beside these when it left files, or results; its artifacts are in `kept`, a JSON array.
+LEFT_FIELDS = ("artifacts", "left_out", "results")
+
 
 def _given(name: str) -> ColumnElement[Any]:
     """A parameter for a column of `attempts`. JSON comes as text; a flag that is not given is false."""
@@ -235,8 +248,21 @@ def _given(name: str) -> ColumnElement[Any]:
     return func.coalesce(value, false()) if isinstance(column.type, Boolean) and not column.nullable else value
 
 
+#: For each statement that ends an attempt, the same for one that left something: LEFT_FIELDS and `kept` more.
+WITH_LEAVINGS: dict[Executable, Executable] = {}
+
+
 def end_attempt(state: State, **values: Any) -> Executable:
-    """Move my job to `state` and record the attempt that led there, in one statement."""
+    """Move my job to `state` and record the attempt that led there, in one statement.
+
+    `WITH_LEAVINGS` has the same for an attempt that left something: an attempt that did not pays nothing.
+    """
+    plain = _end_attempt(state, ATTEMPT_FIELDS, **values)
+    WITH_LEAVINGS[plain] = _end_attempt(state, ATTEMPT_FIELDS + LEFT_FIELDS, **values)
+    return plain
+
+
+def _end_attempt(state: State, fields: tuple[str, ...], **values: Any) -> Executable:
     when = {"finished_at": func.now()} if state in FINAL_STATES else {"rung_at": func.now()}
     moved = (
         update(jobs)
@@ -245,18 +271,42 @@ def end_attempt(state: State, **values: Any) -> Executable:
         .returning(jobs.c.id)
         .cte("moved")
     )
-    record = [_given(name).label(name) for name in ATTEMPT_FIELDS]
+    record = [_given(name).label(name) for name in fields]
     # The database's clock again: the worker tells how long, never when.
     began = func.now() - func.make_interval(
         0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
     )
+    number = cast(_next_number(moved.c.id), Integer)
+    ended = insert(attempts).from_select(
+        ["job_id", "number", "started_at", *fields],
+        select(moved.c.id, number, began, *record),
+    )
+    if fields != ATTEMPT_FIELDS:
+        ended = ended.add_cte(_keep(moved, number))
+    return ended.returning(attempts.c.number)
+
+
+def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
+    """Insert the artifacts in the parameter `kept`, if the job moved."""
+    names = ("id", "name", "media_type", "size", "sha256")
+    rows = func.jsonb_to_recordset(cast(bindparam("kept"), JSONB)).table_valued(
+        column("id", Uuid),
+        column("name", Text),
+        column("media_type", Text),
+        column("size", BigInteger),
+        column("sha256", Text),  # in hexadecimal
+    )
+    kept = rows.render_derived(name="kept", with_types=True)
+    found = [kept.c[name] for name in names[:-1]]
     return (
-        insert(attempts)
+        insert(artifacts)
         .from_select(
-            ["job_id", "number", "started_at", *ATTEMPT_FIELDS],
-            select(moved.c.id, cast(_next_number(moved.c.id), Integer), began, *record),
+            ["job_id", "attempt", *names],
+            select(moved.c.id, number, *found, func.decode(kept.c.sha256, "hex")).select_from(
+                moved.join(kept, literal(True))
+            ),
         )
-        .returning(attempts.c.number)
+        .cte("keep")
     )
 
 
@@ -387,3 +437,57 @@ WORKER_SILENT_S = 6
 LIVE_WORKERS: Select[Any] = select(workers).where(
     workers.c.seen_at > func.now() - text(f"interval '{WORKER_SILENT_S} seconds'"),
 )
+
+# --- files and artifacts ------------------------------------------------------------------------------
+
+#: ids, caller_id -> those of the uploaded files that are the caller's.
+FILES_OF_CALLER: Executable = select(files.c.id, files.c.size, files.c.sha256).where(
+    files.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    files.c.caller_id == bindparam("caller_id"),
+)
+
+_ids = ARRAY(Uuid)
+
+#: ids -> those of them that are artifacts, or uploaded files.
+ARTIFACTS_AMONG: Executable = select(artifacts.c.id).where(
+    artifacts.c.id == func.any(bindparam("ids", type_=_ids))
+)
+FILES_AMONG: Executable = select(files.c.id).where(files.c.id == func.any(bindparam("ids", type_=_ids)))
+
+#: As the two partial indexes say it: few jobs have not ended, among however many that have.
+UNFINISHED: ColumnElement[bool] = or_(
+    jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.lease_token.is_not(None)
+)
+
+
+def _days_ago(created_at: ColumnElement[Any]) -> ColumnElement[bool]:
+    return created_at < func.now() - func.make_interval(0, 0, 0, bindparam("days", type_=Integer))
+
+
+def _expire_artifacts() -> Executable:
+    old = (
+        select(artifacts.c.id)
+        .join(jobs)
+        .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)
+
+
+#: days, most -> artifacts of that age, now without a row; not of jobs that have not ended.
+EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
+
+
+def _expire_files() -> Executable:
+    use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
+    needed = select(jobs.c.id).where(UNFINISHED, jobs.c.files.contains(use))
+    old = (
+        select(files.c.id)
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
+
+
+#: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
+EXPIRE_FILES: Executable = _expire_files()

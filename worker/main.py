@@ -16,6 +16,7 @@ from celery import Celery, signals
 from domain.bell import ADVANCE
 from domain.limits import load_languages, load_profiles
 from domain.logs import configure
+from storage.store import Storage, default_url
 from worker import asking, housekeeping
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
@@ -26,6 +27,7 @@ from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
 from worker.pipeline import Images, Pipeline
+from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool, PoolSettings
@@ -93,6 +95,7 @@ class Wiring:
     def running(self) -> tuple[Pipeline, Part]:
         """What runs programs."""
         settings = self.settings
+        storage = Storage(settings.storage_url or default_url(settings.state_dir))
         engine = Engine()
         pool = Pool(
             engine,
@@ -132,6 +135,10 @@ class Wiring:
             languages=languages,
             judging=Judging(self.tasks, self.bell, self.rules, profiles),
             memory=Memory(self.tasks),
+            storage=storage,
+        )
+        retention = Retention(
+            self.store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
         )
         guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
 
@@ -149,7 +156,10 @@ class Wiring:
                 "refusals": dict(pool.refusals),
                 "pool": pool.stats.as_dict(),
             },
-            (housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),),
+            (
+                housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
+                housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
+            ),
         )
 
     def generating(self) -> tuple[Generating, Part] | None:

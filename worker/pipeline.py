@@ -1,21 +1,24 @@
 """The step in which a program runs: in a cell, recorded, told, and judged where it is a task's."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.bell import MAX_CLAIMS, queue_of
 from domain.limits import Language, Profile
+from domain.results import believed
 from domain.states import Runtime, State, Verdict
+from storage.store import Storage, StorageError
 from worker.broker import Bell
 from worker.checks import Harnessed
+from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
 from worker.leases import Lease
 from worker.live import Live
 from worker.memory import Memory
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
-from worker.sandbox.running import Ending, Program
+from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
 from worker.store import ClaimedJob, Store
@@ -62,9 +65,11 @@ class Pipeline:
         languages: Mapping[str, Language],
         judging: Judging,
         memory: Memory,
+        storage: Storage,
     ) -> None:
         self._judging = judging
         self._memory = memory
+        self._storage = storage
         self._store = store
         self._pool = pool
         self._bell = bell
@@ -96,15 +101,34 @@ class Pipeline:
             profile = self._profiles[job.profile]
         except KeyError as e:
             # Stored by another version, or with other profiles; no retry here would change it.
-            self._give_up(job, f"this worker does not know {e}")
+            self._break(job, f"this worker does not know {e}")
             return
         if job.bound_to not in (None, job.runtime):
             # Bound since it was stored. Where its caller's code may run is not for a retry to bend.
-            self._give_up(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
+            self._break(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
             return
         if job.cache and self._recalled(job, image):
             return
         harnessed = self._judging.harness(job)
+        try:
+            with inputs(job, self._storage) as files:
+                self._lend(job, lease, image, profile, harnessed, files)
+        except InputGone as e:
+            self._break(job, str(e))
+        except StorageError as e:
+            log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
+
+    def _lend(
+        self,
+        job: ClaimedJob,
+        lease: Lease,
+        image: str,
+        profile: Profile,
+        harnessed: Harnessed,
+        files: Sequence[Input],
+    ) -> None:
+        """Run it in a cell, if one can be had."""
         try:
             lent = self._pool.take(
                 image,
@@ -118,11 +142,12 @@ class Pipeline:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
             return
-        self._run(job, lease, lent, harnessed)
+        self._run(job, lease, lent, harnessed, files)
 
-    def _give_up(self, job: ClaimedJob, reason: str) -> None:
-        self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
-        self._bell.tell(job.id, State.BROKEN)
+    def _break(self, job: ClaimedJob, reason: str) -> None:
+        """It cannot run here, and no retry would change it."""
+        if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
+            self._bell.tell(job.id, State.BROKEN)
 
     def _recalled(self, job: ClaimedJob, image: str) -> bool:
         """Whether an equal run of the same caller gave the result."""
@@ -137,29 +162,33 @@ class Pipeline:
             self._bell.tell(job.id, State.FINISHED)
         return True
 
-    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed) -> None:
+    def _run(
+        self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed, files: Sequence[Input]
+    ) -> None:
         reusable = False
+        artifacts = Artifacts(self._storage)
         reset = lent.cell.caller is not None
         try:
             try:
                 with lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
                     ending = lent.cell.run(
-                        self._program(job, harnessed.code),
+                        self._program(job, harnessed.code, files),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
                         on_output=watched.note,
+                        sink=artifacts,
                     )
             except CellLost as e:
                 self._crashed(job, lent, str(e))
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending, harnessed.token)
-            reusable = reset and ending.status is not None
+            self._finish(job, lent, ending, harnessed.token, artifacts)
+            reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob, code: str) -> Program:
+    def _program(self, job: ClaimedJob, code: str, files: Sequence[Input]) -> Program:
         return Program(
             code=code.encode(),
             file=self._languages[job.language].file,
@@ -167,9 +196,13 @@ class Pipeline:
             args=job.args,
             env=job.env,
             stdin=job.stdin,
+            files=files,
+            collect=self._profiles[job.profile].files,
         )
 
-    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None) -> None:
+    def _finish(
+        self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None, artifacts: Artifacts
+    ) -> None:
         decision = decide(ending)
         attempt = {
             **self._attempt(lent),
@@ -186,6 +219,7 @@ class Pipeline:
             "cpu_s": ending.cpu_s,
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
+            **_left(ending, artifacts),
         }
         if job.task is not None:
             held = self._judging.settle(job, job.task, attempt, token)
@@ -227,3 +261,17 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _left(ending: Ending, artifacts: Artifacts) -> dict[str, Any]:
+    """What the program left, as its attempt records it; nothing at all where it left nothing."""
+    left_out = {**ending.left_out, **artifacts.not_stored}
+    if not (artifacts.kept or left_out or ending.left_out_more or artifacts.results):
+        return {}
+    told = {"files": left_out, "more": ending.left_out_more} if left_out or ending.left_out_more else None
+    return {
+        "kept": artifacts.kept,
+        "artifacts": len(artifacts.kept),
+        "left_out": told,
+        "results": believed(artifacts.results, {kept["name"] for kept in artifacts.kept}),
+    }

@@ -6,7 +6,8 @@ A method that writes for a job names the lease token; False means that the lease
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -28,7 +29,8 @@ T = TypeVar("T")
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
 
-_SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
+_SWEEP_LOCK = 0x7265746F  # any numbers that nobody else takes
+_RETENTION_LOCK = 0x72657470
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class ClaimedJob:
     cache: bool = False
     priority: str = Priority.INTERACTIVE
     task: ClaimedTask | None = None  # None: plain code
+    files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
+    inline_files: bytes = b""
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -89,6 +93,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         cache=row.cache,
         priority=row.priority,
         task=None if row.task is None else _task(row),
+        files=row.files or (),
+        inline_files=bytes(row.inline_files or b""),
     )
 
 
@@ -123,10 +129,12 @@ class Store:
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        # Retention takes its time: one connection holds the lock that keeps it single, one works.
+        self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
     def close(self) -> None:
         """Close every connection."""
-        for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
+        for engine in (self._durable, self._hasty, self._reserved, self._sweeping, self._slow):
             engine.dispose()
 
     def warm_up(self) -> None:
@@ -163,25 +171,31 @@ class Store:
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
         values = {"b_verdict": verdict, "b_reason": storable(reason)}
-        return self._end(statements.FINISH, job, attempt, values)
+        return self.end(statements.FINISH, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and queue the job again."""
-        return self._end(statements.RETRY, job, attempt, {})
+        return self.end(statements.RETRY, job, attempt, {})
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self._end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
+        return self.end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""
         values = {"b_id": job.id, "b_token": job.token}
         return self.first(statements.RELEASE, values) is not None
 
-    def _end(
+    def end(
         self, statement: Executable, job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]
     ) -> bool:
-        return self.first(statement, end_values(job, attempt, values)) is not None
+        """Record an attempt by one of the statements that end one, with what it left if it left anything."""
+        values = end_values(job, attempt, values)
+        if "kept" in attempt:
+            statement = statements.WITH_LEAVINGS[statement]
+            values["kept"] = json_text(attempt["kept"])
+            values |= {f"a_{name}": _column(attempt[name]) for name in statements.LEFT_FIELDS}
+        return self.first(statement, values) is not None
 
     def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
         """Run a statement whose effect is worth waiting for: the database may be restarting.
@@ -232,6 +246,35 @@ class Store:
         with self._sweeping.begin() as connection:
             return [row.id for row in connection.execute(statements.BREAK_STRANDED, values)]
 
+    @contextmanager
+    def alone_in_retention(self) -> Iterator[bool]:
+        """A block in which no other process removes old files; False if one does."""
+        with self._slow.connect() as connection:
+            key = {"k": _RETENTION_LOCK}
+            alone = bool(connection.execute(text("SELECT pg_try_advisory_lock(:k)"), key).scalar())
+            try:
+                yield alone
+            finally:
+                if alone:
+                    connection.execute(text("SELECT pg_advisory_unlock(:k)"), key)
+
+    def expire_artifacts(self, days: int, most: int) -> list[UUID]:
+        """Forget artifacts that are so old: their ids."""
+        return self._ids(statements.EXPIRE_ARTIFACTS, {"days": days, "most": most})
+
+    def expire_files(self, days: int, most: int) -> list[UUID]:
+        """Forget uploaded files that are so old: their ids."""
+        return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
+        """Those of the ids that have a row among the `artifacts` or `files`."""
+        statement = statements.ARTIFACTS_AMONG if kind == "artifacts" else statements.FILES_AMONG
+        return set(self._ids(statement, {"ids": ids}))
+
+    def _ids(self, statement: Executable, values: dict[str, Any]) -> list[UUID]:
+        with self._slow.connect() as connection:
+            return [row.id for row in connection.execute(statement, values)]
+
     # --- ourselves --------------------------------------------------------------------------------
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:
@@ -253,7 +296,7 @@ def end_values(job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any])
 
 
 def _column(value: Any) -> Any:
-    return json_text(value) if isinstance(value, dict) else storable(value)
+    return json_text(value) if isinstance(value, dict | list) else storable(value)
 
 
 def json_text(value: Any) -> str:

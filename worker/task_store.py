@@ -12,7 +12,7 @@ from domain import task_statements as statements
 from domain.ids import new_id
 from domain.limits import Limits
 from domain.tasks import Draft
-from worker.store import ClaimedJob, Store, end_values, json_text, storable
+from worker.store import ClaimedJob, Store, json_text, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TaskStore:
     ) -> bool:
         """Record the attempt that failed and queue the job for a model."""
         values = {"b_round": round_, "b_profile": profile, "b_limits": json_text(limits.as_dict())}
-        return self._store.first(statements.NEXT_ROUND, end_values(job, attempt, values)) is not None
+        return self._store.end(statements.NEXT_ROUND, job, attempt, values)
 
     def finish(self, job: ClaimedJob, round_: int, end: TaskEnd, *, attempt: dict[str, Any]) -> bool:
         """Record the last attempt and end the job."""
@@ -54,7 +54,7 @@ class TaskStore:
             "b_outcome": end.outcome,
             "b_model": storable(end.model),
         }
-        return self._store.first(statements.FINISH_TASK, end_values(job, attempt, values)) is not None
+        return self._store.end(statements.FINISH_TASK, job, attempt, values)
 
     def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str) -> bool:
         """No model can be had now: the job waits in the batch queue."""

@@ -11,7 +11,9 @@ import sys
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.collect import Collector, Wanted
 from retort_runner.guest import WORK
+from retort_runner.inputs import Inputs
 from retort_runner.job import Job
 from retort_runner.privileges import drop_inheritable
 from retort_runner.reset import reset, seed
@@ -40,6 +42,8 @@ class Runner:
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.counters = Counters()
+        self.inputs = Inputs(uid)
+        self.wanted: Wanted | None = None
         # The kernel tells of ended children through this pipe, so that one poll waits for everything.
         self.wake, wake_end = os.pipe()
         os.set_blocking(self.wake, False)
@@ -102,22 +106,35 @@ class Runner:
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
+        self.inputs.end()
         zygote = self._choose(code)
         if not zygote.park():
             raise SystemExit("a helper died")
         job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
         facts = job.run(zygote)
         facts["level"] = self.zygotes.index(zygote)
-        wire.send_all([*job.held, (wire.EXIT, wire.facts_of(**facts))])
+        frames = [*job.held, (wire.EXIT, wire.facts_of(**facts))]
+        if self.wanted is None:
+            wire.send_all(frames)
+        else:
+            Collector(self.wanted, header["file"].encode(), self.inputs.placed, frames).collect(self.uid)
         if not header["reset"]:
             posix._exit(0)  # single use: the container ends by itself, and everything in it
         if job.zygote_lost:
             raise SystemExit("a helper died")
         ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
         left = reset(self.uid, ours)
+        self.inputs, self.wanted = Inputs(self.uid), None
         if left is None:
             zygote.park()
         wire.send_facts(wire.CLEAN, clean=left is None, left=left)
+
+    def place(self, payload: bytes) -> None:
+        """Write a piece of an input."""
+        try:
+            self.inputs.take(payload)
+        except OSError as error:
+            raise SystemExit(f"an input could not be written: {error}") from None
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
@@ -140,6 +157,10 @@ class Runner:
                 self.run(payload)
             elif kind == wire.PRELOAD:
                 self.preload()
+            elif kind == wire.FILE:
+                self.place(payload)
+            elif kind == wire.COLLECT:
+                self.wanted = Wanted(payload)
 
 
 def _forget_ourselves() -> None:
