@@ -81,7 +81,7 @@ _SUMMARY = (
     "finished_at",
 )
 
-_WHOLE = ("limits", "code", "task", "policy", "check_by", "budget_usd")
+_WHOLE = ("limits", "code", "task", "policy", "check_by", "budget_usd", "files")
 
 
 def _exact(column: ColumnElement[Any]) -> ColumnElement[Any]:
