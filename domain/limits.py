@@ -2,7 +2,7 @@
 
 >>> standard = load_profiles()["standard"]
 >>> standard.resolve({"timeout_s": 5})
-Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576)
+Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576, compile_s=30)
 >>> standard.resolve({"timeout_s": 500})
 Traceback (most recent call last):
     ...
@@ -33,12 +33,17 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr."""
+    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr.
+
+    `compile_s`: seconds of wall time for the compiler, where the language has one; those of the program come on
+    top. Rows from before it existed lack it.
+    """
 
     timeout_s: int
     memory_mb: int
     cpus: float
     output_bytes: int
+    compile_s: int = 30
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""

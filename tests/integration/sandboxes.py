@@ -18,10 +18,10 @@ INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 
 @contextmanager
-def started_cell(**changes: Any) -> Iterator[Cell]:
-    """A cell that is ready for a program."""
+def started_cell(image: str = "python", **changes: Any) -> Iterator[Cell]:
+    """A cell of an image, ready for a program."""
     settings: dict[str, Any] = {
-        "image": images.resolve("python").tag,
+        "image": images.resolve(image).tag,
         "profile": STANDARD,
         "runtime": "runc",
         "instance": INSTANCE,

@@ -18,7 +18,7 @@ _JOB = struct.Struct(">QBI")
 _SIZE = struct.Struct(">I")
 
 #: What runner and host must both say they speak.
-PROTOCOL = 3
+PROTOCOL = 4
 
 #: No frame of a runner is longer: it sends output in chunks of 64 KiB, and small JSON objects.
 LONGEST = 1 << 17
@@ -39,13 +39,16 @@ class Kind(Enum):
     STDOUT = b"O"
     STDERR = b"E"
     STAT = b"T"
+    PHASE = b"H"
     EXIT = b"X"
     CLEAN = b"C"
+    IMAGE = b"I"
 
 
 _KINDS = {kind.value: kind for kind in Kind}
 
 PRELOAD_FRAME = _HEADER.pack(0, b"P")
+IMAGE_FRAME = _HEADER.pack(0, b"I")
 
 
 def job_frame(

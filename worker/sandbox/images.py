@@ -10,12 +10,10 @@ everything else is reused:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import sys
 import time
-import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,8 @@ import docker
 import docker.errors
 
 from worker.sandbox.base import BaseImageError, Progress, ensure_base
-from worker.sandbox.context import build_context, content_files, pip_arguments
+from worker.sandbox.context import Content, build_context, package_arguments
+from worker.sandbox.recipe import Recipe, RecipeError, read_recipe
 
 IMAGES_VARIABLE = "RETORT_IMAGES_DIR"
 BASE_VARIABLE = "RETORT_BASE_IMAGE"
@@ -58,30 +57,55 @@ def images_root() -> Path:
     return Path(os.environ.get(IMAGES_VARIABLE) or default)
 
 
-def image_names() -> list[str]:
-    """Return the names of all images: the folders with a Dockerfile."""
-    return sorted(path.parent.name for path in images_root().glob("*/Dockerfile"))
+def image_names(*, optional: bool = False) -> list[str]:
+    """Return the names of all images: the folders with an image.toml; `optional`: those built only when asked."""
+    names = sorted(path.parent.name for path in images_root().glob("*/image.toml"))
+    return [name for name in names if optional or not recipe_of(name).optional]
 
 
-def base_image_of(name: str) -> str:
-    """Return the base image: `RETORT_BASE_IMAGE`, or the default of the Dockerfile's `ARG BASE_IMAGE`."""
-    if chosen := os.environ.get(BASE_VARIABLE):
-        return chosen
-    text = (_folder(name) / "Dockerfile").read_text()
-    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", text, re.MULTILINE)
+def recipe_of(name: str) -> Recipe:
+    """Return what the image's image.toml says."""
+    try:
+        return read_recipe(_folder(name))
+    except RecipeError as error:
+        raise ImageBuildError(str(error)) from error
+
+
+def bases_of(name: str) -> tuple[str, ...]:
+    """Return the names of base images that will do, the most wanted first.
+
+    `RETORT_BASE_IMAGE` (of the image `python`) or `RETORT_BASE_IMAGE_NAME` (of others) goes before all.
+    """
+    recipe = recipe_of(name)
+    if recipe.extends is not None:
+        return (expected_tag(recipe.extends),)
+    variable = BASE_VARIABLE if name == "python" else f"{BASE_VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    if chosen := os.environ.get(variable):
+        return (chosen,)
+    if recipe.bases:
+        return recipe.bases
+    dockerfile = dict(_content(name).files)["Dockerfile"]
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", dockerfile.read_text(), re.MULTILINE)
     if found is None:
         raise ImageBuildError(f"the Dockerfile of {name} has no line ARG BASE_IMAGE=…")
-    return found[1]
+    return (found[1],)
+
+
+def _folders(name: str) -> list[Path]:
+    """The image's folder, and the one of the image that it is like."""
+    like = recipe_of(name).like
+    return [_folder(name), *([_folder(like)] if like else [])]
+
+
+def _content(name: str) -> Content:
+    root = images_root()
+    shared = {"runner": root / "runner", "common": root / "common"}
+    return Content.of(_folders(name), shared, recipe_of(name).rendered())
 
 
 def content_hash(name: str) -> str:
-    """Return the hash, 12 hex digits, of the image's folder, the runner and the name of the base image."""
-    digest = hashlib.sha256(base_image_of(name).encode())
-    for path, file in content_files(_folder(name), images_root() / "runner"):
-        executable = bool(file.stat().st_mode & 0o100)
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"\n{path} {executable} {content}".encode())
-    return digest.hexdigest()[:12]
+    """Return the hash, 12 hex digits, of all that goes into the image, and of the names of its base images."""
+    return _content(name).digest(" ".join(bases_of(name)))[:12]
 
 
 def expected_tag(name: str) -> str:
@@ -91,8 +115,7 @@ def expected_tag(name: str) -> str:
 
 def mentions(name: str) -> tuple[str, ...]:
     """Return the words whose appearance in a program makes the image's preloaded packages worth having."""
-    facts = tomllib.loads((_folder(name) / "image.toml").read_text(encoding="utf-8"))
-    return tuple(word for level in facts["preload"] for word in level["mentions"])
+    return recipe_of(name).mentions
 
 
 def resolve(name: str, client: docker.DockerClient | None = None) -> ImageRef:
@@ -119,25 +142,36 @@ def build(
             return resolve(name, engine)
         except ImageMissing:
             progress(f"building {tag}")
-    base = base_image_of(name)
     started = time.monotonic()
-    try:
-        ensure_base(base, progress, engine)
-        _run_build(engine, name, base, tag, progress, no_cache=force)
-    except BaseImageError as error:
-        raise ImageBuildError(str(error)) from error
+    extends = recipe_of(name).extends
+    base = build(extends, progress, engine).tag if extends else _first_base(name, progress, engine)
+    _run_build(engine, name, base, tag, progress, no_cache=force)
     progress(f"built {tag} in {time.monotonic() - started:.0f} s")
     return ImageRef(name, tag)
+
+
+def _first_base(name: str, progress: Progress, engine: docker.DockerClient) -> str:
+    """Return the first of the image's bases that can be had; raise ImageBuildError if none can."""
+    errors = []
+    for base in bases_of(name):
+        try:
+            ensure_base(base, progress, engine)
+        except BaseImageError as error:
+            errors.append(str(error))
+        else:
+            return base
+    raise ImageBuildError("\n".join(errors))
 
 
 def _run_build(
     engine: docker.DockerClient, name: str, base: str, tag: str, progress: Progress, *, no_cache: bool
 ) -> None:
     """Send the context to the engine and follow its log to the end."""
-    arguments, network = pip_arguments(os.environ)
+    arguments, network = package_arguments(os.environ)
     tail: deque[str] = deque(maxlen=LOG_TAIL)
     try:
-        with build_context(_folder(name), images_root() / "runner", progress) as context:
+        certificates = [folder / "certs" for folder in _folders(name)]
+        with build_context(_content(name), certificates, progress) as context:
             events = engine.api.build(
                 fileobj=context,
                 custom_context=True,
@@ -179,8 +213,8 @@ def _log_lines(events: Iterator[Mapping[str, object]]) -> Iterator[str]:
 def _folder(name: str) -> Path:
     """Return the image's folder; raise ImageBuildError if there is none."""
     folder = images_root() / name
-    if not re.fullmatch(r"[a-z0-9-]+", name) or not (folder / "Dockerfile").is_file():
-        raise ImageBuildError(f"there is no image {name!r}, only: {', '.join(image_names()) or 'none'}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not (folder / "image.toml").is_file():
+        raise ImageBuildError(f"there is no image {name!r}, only: {', '.join(image_names(optional=True)) or 'none'}")
     return folder
 
 
@@ -189,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.sandbox.images", description="Sandbox images.")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build what is missing")
-    builder.add_argument("names", nargs="*", help="images to build (default: all)")
+    builder.add_argument("names", nargs="*", help="images to build (default: all but the optional ones)")
     builder.add_argument(
         "--force", action="store_true", help="build anew, with the newest distribution packages"
     )

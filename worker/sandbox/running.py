@@ -23,7 +23,7 @@ OnOutput = Callable[[str, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run."""
+    """What to run. `compiled`: its language has a compiler, which runs first, under a time limit of its own."""
 
     code: bytes
     file: str
@@ -31,13 +31,15 @@ class Program:
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
+    compiled: bool = False
 
 
 @dataclass(slots=True)
 class Ending:
     """The facts of a program's end, as far as they are known. Times in seconds, sizes in bytes.
 
-    `status` is the wait status of the main process; None when it did not end by itself.
+    `status` is the wait status of the main process; None when it did not end by itself. With `compiling` that
+    was the compiler, and the program never began.
     """
 
     status: int | None = None
@@ -53,7 +55,9 @@ class Ending:
     wall_s: float = 0.0
     cpu_s: float | None = None
     peak_bytes: int | None = None
-    level: int = 0  # of the helper it was forked from: how much was imported
+    compiling: bool = False
+    compile_s: float | None = None  # of wall time; None where nothing was compiled, or not to the end
+    level: int = 0  # of the helper it was forked from: how much was imported; 1 also for an interpreter that was up
 
 
 class Container(Protocol):
@@ -79,7 +83,7 @@ class Run:
         self._container = container
         self._program = program
         self._on_output = on_output
-        self._ending = Ending()
+        self._ending = Ending(compiling=program.compiled)
         self._output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
         self._room = program.limits.output_bytes
         self._began = 0.0
@@ -106,7 +110,9 @@ class Run:
         Raises:
             CellLost: the sandbox failed; nothing is known of the program.
         """
-        facts = self._hear(self._began + self._program.limits.timeout_s + GRACE_S)
+        limits = self._program.limits
+        first_s = limits.compile_s if self._program.compiled else limits.timeout_s
+        facts = self._hear(self._began + first_s + GRACE_S)
         ending, output = self._ending, self._output
         ending.wall_s = time.monotonic() - self._began
         ending.stdout, ending.stderr = bytes(output[Kind.STDOUT]), bytes(output[Kind.STDERR])
@@ -133,12 +139,25 @@ class Run:
                 self._take_output(kind, payload)
             elif kind is Kind.STAT:
                 self._take_stat(checked_object(payload))
+            elif kind is Kind.PHASE and self._ending.compiling and self._ending.compile_s is None:
+                deadline = self._compiled(checked_object(payload), deadline)
             elif kind is Kind.EXIT:
                 return checked_object(payload)
             elif kind is Kind.PRELOADED:
                 self._container.preload_ended(payload)
             else:
                 raise CellLost(f"the runner broke the protocol: {kind} during a job")
+
+    def _compiled(self, facts: dict[str, Any], deadline: float) -> float:
+        """The compiler ended: if well, the program begins now and has its own time. Gives the deadline."""
+        ending, now = self._ending, time.monotonic()
+        ending.compile_s = min(checked_number(facts, "wall_s", 1e9), now - self._began)
+        if facts.get("status") != 0:
+            return deadline  # what it said follows, and the end
+        ending.compiling = False
+        ending.cpu_s = ending.peak_bytes = None
+        self._began = now
+        return now + self._program.limits.timeout_s + GRACE_S
 
     def _take_output(self, kind: Kind, payload: bytes) -> None:
         self._room -= len(payload)

@@ -4,7 +4,7 @@ docs/verdicts.md tells users the same.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.states import Verdict
 from worker.sandbox.running import Ending
@@ -12,11 +12,19 @@ from worker.sandbox.running import Ending
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, and how the main process ended where it ended by itself."""
+    """A verdict, how the main process ended where it ended by itself, and what else is known."""
 
     verdict: Verdict
     exit_code: int | None = None
     signal: int | None = None
+    reason: str | None = None
+
+
+#: What is said of a verdict that the compiler got, where the program never began.
+_COMPILER = {
+    Verdict.TIMEOUT: "the compiler did not end within compile_s",
+    Verdict.OUT_OF_MEMORY: "the compiler used up the memory",
+}
 
 
 def decide(ending: Ending) -> Decision:
@@ -29,7 +37,18 @@ def decide(ending: Ending) -> Decision:
       of a child and exits with 0 is `ok`.
     - A signal ended it: `signalled`; this is told by the wait status, never guessed from an exit code of 137.
     - Else its exit code decides between `ok` and `error`.
+
+    Where the compiler did not end well the program never began. Time and memory are told apart, with a reason;
+    all else that a compiler can end with is `compile_error`.
     """
+    decision = _judge(ending)
+    if not ending.compiling:
+        return decision
+    verdict = decision.verdict if decision.verdict in _COMPILER else Verdict.COMPILE_ERROR
+    return replace(decision, verdict=verdict, reason=_COMPILER.get(verdict))
+
+
+def _judge(ending: Ending) -> Decision:
     if ending.timed_out:
         return Decision(Verdict.TIMEOUT)
     exit_code = signal = None

@@ -9,7 +9,9 @@ import time
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.launch import Launch
 from retort_runner.parked import memory_file
+from retort_runner.prestart import Prestarted, output_pipe
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
@@ -34,7 +36,11 @@ def _stdin(content: bytes) -> int:
 
 
 class Job:
-    """Runs once."""
+    """Runs once.
+
+    `launch`: how, where the program is not forked from a helper. With `compiling` it is the compiler that runs;
+    what that writes stays in `held`, for whoever ran it to send or forget. `prestarted` becomes the program.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,9 @@ class Job:
         uid: int,
         counters: Counters,
         wake: int,
+        launch: Launch | None = None,
+        compiling: bool = False,
+        prestarted: Prestarted | None = None,
     ) -> None:
         self.header = header
         self.code = code
@@ -52,6 +61,9 @@ class Job:
         self.uid = uid
         self.counters = counters
         self.wake = wake
+        self.launch = launch
+        self.compiling = compiling
+        self.prestarted = prestarted
         self.zygote_lost = False
         self._pid = 0
         self._status: int | None = None
@@ -97,22 +109,33 @@ class Job:
         }
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
+        if self.prestarted is not None:
+            self._pid = self.prestarted.pid
+            self._cpu_s = -self.prestarted.cpu_s()
+            self.prestarted.start(self.header, self.code, self.stdin)
+            return {self.prestarted.out: wire.STDOUT, self.prestarted.err: wire.STDERR}
         assert zygote.parked is not None
         process, zygote.parked = zygote.parked, None
-        out, out_end = os.pipe()
-        err, err_end = os.pipe()
-        for fd in (out_end, err_end):
-            os.fchmod(fd, 0o666)  # the guest may open /dev/stdout by its name
+        out, out_end = output_pipe()
+        err, err_end = output_pipe()
         stdio = (_stdin(self.stdin), out_end, err_end)
         self._pid = process.pid
-        wanted = {name: self.header[name] for name in ("file", "args", "env")}
         # If the process is gone, its end is what is seen next, like any other's.
-        process.start(wanted, self.code, stdio)
+        process.start(self._wanted(), self.code, stdio)
         for fd in stdio:
             os.close(fd)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
         return {out: wire.STDOUT, err: wire.STDERR}
+
+    def _wanted(self) -> dict[str, Any]:
+        """What the parked process shall do, for guest.py."""
+        header, launch = self.header, self.launch
+        if launch is None:
+            return {name: header[name] for name in ("file", "args", "env")}
+        argv, environ = launch.compiler(header) if self.compiling else launch.cold(header)
+        wanted: dict[str, Any] = {"argv": argv, "environ": environ}
+        if self.compiling or not launch.compile:
+            wanted["file"] = header["file"]
+        return wanted
 
     def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, cpu_before: float | None) -> None:
         """Carry output until the main process ended, or wrote too much and was killed."""
@@ -124,7 +147,8 @@ class Job:
             poll.register(fd, select.POLLIN)
         stat_at = began + _STAT_EVERY_MS / 1000
         while self._status is None and not self._over:
-            ready = poll.poll(_HOLD_MS if self.held else _STAT_EVERY_MS)
+            holding = self.held and not self.compiling
+            ready = poll.poll(_HOLD_MS if holding else _STAT_EVERY_MS)
             if not ready or self._held_bytes > _HOLD_BYTES:
                 self._flush()
             for fd, _ in ready:
@@ -167,7 +191,7 @@ class Job:
         return len(chunk)
 
     def _flush(self) -> None:
-        if self.held:
+        if self.held and not self.compiling:
             wire.send_all(self.held)
             self.held, self._held_bytes = [], 0
 
@@ -210,7 +234,7 @@ class Job:
 
         Exact where the container's own high-water mark rose during the job. Where an earlier peak hides it (a
         used cell, or the imports of a warm one), the highest resident set among the job's processes is the
-        next best that an unprivileged process can read.
+        next best that an unprivileged process can read. An interpreter that was started ahead counts as a whole.
         """
         if (
             memory is not None
@@ -218,5 +242,6 @@ class Job:
             and peak_after is not None
             and peak_after > peak_before
         ):
-            return peak_after - memory
+            rise = peak_after - memory
+            return rise if self.prestarted is None else max(rise, self._rss)
         return self._rss or None
