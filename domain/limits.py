@@ -1,4 +1,4 @@
-"""Limits, profiles and languages: what a request may choose. The data files beside this module hold them.
+"""Limits and profiles: what a request may choose. The data file beside this module holds them.
 
 >>> standard = load_profiles()["standard"]
 >>> standard.resolve({"timeout_s": 5})
@@ -107,17 +107,6 @@ class Profile:
         return Limits(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A language that code may be in, and where it runs."""
-
-    name: str
-    title: str
-    image: str
-    file: str
-    profiles: tuple[str, ...]
-
-
 def _read(name: str, path: Path | None) -> dict[str, Any]:
     if path is not None:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -134,18 +123,4 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             fixed=Fixed(**entry["fixed"]),
         )
         for name, entry in _read("profiles.toml", path).items()
-    }
-
-
-def load_languages(path: Path | None = None) -> dict[str, Language]:
-    """The languages by name, from `path` or from the file that comes with us."""
-    return {
-        name: Language(
-            name=name,
-            title=entry["title"],
-            image=entry["image"],
-            file=entry["file"],
-            profiles=tuple(entry["profiles"]),
-        )
-        for name, entry in _read("languages.toml", path).items()
     }

@@ -4,11 +4,11 @@ local({
   site <- file.path(R.home("etc"), "Rprofile.site")
   if (file.exists(site)) sys.source(site, envir = baseenv())
   .First.sys()
-  # R itself closes no descriptor that it did not open; this package of its own has a function for that.
-  before <- loadedNamespaces()
+  # R itself closes no descriptor that it did not open; a library of its own has a function for that.
   pipe <- file("/proc/self/fd/3", "rb", raw = TRUE)
-  .Call(getNamespace("parallel")$C_mc_close_fds, 3L)
-  for (name in setdiff(loadedNamespaces(), before)) unloadNamespace(name)
+  library <- dyn.load(file.path(R.home("library"), "parallel", "libs", "parallel.so"))
+  .Call(getNativeSymbolInfo("mc_close_fds", library), 3L)
+  dyn.unload(library[["path"]])
   Sys.unsetenv("R_PROFILE")
   # No loop and no function of ours after this: R would first compile it, which takes longer than a program.
   texts <- readBin(pipe, character(), 1000L)
