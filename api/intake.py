@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from api.offered import Offered
 from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import MOST_TEXT_BYTES, JobRequest
-from domain.limits import Language, LimitError, Limits, Profile
+from api.schemas import MOST_TEXT_BYTES, JobRequest, LimitsRequest
+from domain.limits import LimitError, Limits, Profile
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -41,11 +42,11 @@ class Intake:
 
     def __init__(
         self,
-        languages: dict[str, Language],
+        offered: Offered,
         profiles: dict[str, Profile],
         max_code_bytes: int,
     ) -> None:
-        self.languages = languages
+        self._offered = offered
         self.profiles = profiles
         self._max_code_bytes = max_code_bytes
 
@@ -53,7 +54,8 @@ class Intake:
         """The job that `body` asks for.
 
         Raises:
-            Problem: 422 with every field that is wrong, or 503 for a task while there is no gateway.
+            Problem: 422 with every field that is wrong; 503 for a task while there is no gateway, and for a
+                language that no worker has.
         """
         try:
             request = JobRequest.model_validate(body)
@@ -79,14 +81,11 @@ class Intake:
             )
 
     def _limits(self, request: JobRequest) -> Limits:
-        language = self.languages.get(request.language)
-        if language is None:
-            raise invalid(FieldError("language", "is not offered", sorted(self.languages)))
+        language = self._offered.language(request.language)
+        allowed = self._offered.profiles(request.language, language)
         profile = self.profiles.get(request.profile)
-        if profile is None or request.profile not in language.profiles:
-            raise invalid(
-                FieldError("profile", f"is not offered for {language.name}", sorted(language.profiles)),
-            )
+        if profile is None or request.profile not in allowed:
+            raise invalid(FieldError("profile", f"is not offered for {request.language}", sorted(allowed)))
         asked = request.limits
         try:
             return profile.resolve(
@@ -95,6 +94,7 @@ class Intake:
                     "memory_mb": asked.memory_mb,
                     "cpus": asked.cpus,
                     "output_bytes": asked.output_bytes,
+                    "compile_s": asked.compile_s,
                 },
             )
         except LimitError as error:
@@ -143,5 +143,5 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    fields = {"limits": ["timeout_s", "memory_mb", "cpus", "output_bytes"]}
+    fields = {"limits": list(LimitsRequest.model_fields)}
     return fields["limits"] if path == ["limits"] else list(JobRequest.model_fields)

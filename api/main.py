@@ -22,13 +22,15 @@ from api.body import BodyLimit
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
+from api.offered import Offered
 from api.problems import Kind, Problem
 from api.routes import health, jobs, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.waiting import Waiting
 from domain import logs
-from domain.limits import load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import load_profiles
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -82,16 +84,14 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    offered = Offered(database, load_languages(settings.languages))
     return Services(
         settings=settings,
         database=database,
         redis=client,
         keys=Keys(database, settings.key_cache_s),
-        intake=Intake(
-            load_languages(settings.languages),
-            load_profiles(settings.profiles),
-            settings.max_code_bytes,
-        ),
+        intake=Intake(offered, load_profiles(settings.profiles), settings.max_code_bytes),
+        offered=offered,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )
@@ -103,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.database.warm()
     tasks = [
         asyncio.create_task(services.bell.run(), name="bell"),
+        asyncio.create_task(services.offered.run(), name="offered"),
         asyncio.create_task(services.waiting.listen(), name="listen"),
         asyncio.create_task(services.waiting.poll(), name="poll"),
     ]

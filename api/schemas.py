@@ -41,6 +41,9 @@ class LimitsRequest(_Strict):
     memory_mb: int | None = Field(default=None, description="Memory in units of 2**20 bytes.")
     cpus: float | None = Field(default=None, description="CPUs; fractions are allowed.")
     output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
+    compile_s: int | None = Field(
+        default=None, description="Seconds of wall time for the compiler, where the language has one."
+    )
 
 
 class JobRequest(_Strict):
@@ -52,7 +55,10 @@ class JobRequest(_Strict):
 
     code: Text | None = Field(default=None, description="The program.")
     task: Text | None = Field(default=None, description="What a model shall write a program for.")
-    language: Text = "python"
+    language: Text = Field(
+        default="python",
+        description="A name, or a name and a version, as in `python@3.11`; `GET /v1/languages` lists them.",
+    )
     profile: Text = "standard"
     limits: LimitsRequest = LimitsRequest()
     stdin: str = Field(default="", description="Standard input, sent as UTF-8.")
@@ -80,6 +86,7 @@ class Limits(_Answer):
     memory_mb: int
     cpus: float
     output_bytes: int
+    compile_s: int = 30
 
 
 class Usage(_Answer):
@@ -202,12 +209,28 @@ class JobList(_Answer):
     links: PageLinks
 
 
+class LanguageVersion(_Answer):
+    """A version of a language that some worker has. `name` is what a job says that wants just this one.
+
+    `profiles` are those in which that name is run by this image, `packages` what programs can import.
+    """
+
+    name: str
+    version: str
+    image: str
+    profiles: list[str]
+    system: str | None
+    packages: dict[str, str]
+
+
 class Language(_Answer):
-    """A language, and the profiles it can be run in."""
+    """A language, and the profiles it can be run in. Without `versions` no worker can run it now."""
 
     name: str
     title: str
+    compiled: bool
     profiles: list[str]
+    versions: list[LanguageVersion]
 
 
 class LanguageList(_Answer):
@@ -253,12 +276,13 @@ class Part(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether jobs will be run."""
+    """Whether jobs will be run. `missing_languages`: those whose image no live worker has."""
 
     ready: bool
     database: Part
     redis: Part
     workers: Part
+    missing_languages: list[str]
 
 
 class ProblemError(_Answer):

@@ -9,6 +9,7 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
+from api.offered import Offered
 from api.settings import Settings
 from api.waiting import Waiting
 
@@ -22,6 +23,7 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
+    offered: Offered
     bell: Bell
     waiting: Waiting
 

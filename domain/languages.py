@@ -45,7 +45,7 @@ class Variant:
         return any(_begins(known, wish) or _begins(wish, known) for known in self.versions)
 
     def short(self, version: str) -> str:
-        """The part of a version that people name, as long as in the data file: `3.11` of `3.11.2`, `20` of `20.1.0`."""
+        """What people call a version, as long as in the data file: `3.11` for 3.11.2, `20` for 20.1.0."""
         return ".".join(version.split(".")[: self.versions[0].count(".") + 1])
 
 

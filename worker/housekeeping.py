@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.states import State
 from worker.broker import Bell
+from worker.languages import Offers
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.sandbox import posture
@@ -141,6 +142,7 @@ class Reporter:
         engine: Engine,
         pipeline: Pipeline,
         leases: Leases,
+        offers: Offers,
         jobs: int,
     ) -> None:
         self._store = store
@@ -149,6 +151,7 @@ class Reporter:
         self._engine = engine
         self._pipeline = pipeline
         self._leases = leases
+        self._offers = offers
         self._jobs = jobs
         self._heard_at = time.monotonic()
 
@@ -159,7 +162,12 @@ class Reporter:
             self._pool.settings.instance,
             ready=why_not is None,
             why_not=why_not,
-            facts={"roles": ["sandbox"], "jobs": self._jobs, "pool": asdict(self._pool.stats)},
+            facts={
+                "roles": ["sandbox"],
+                "jobs": self._jobs,
+                "pool": asdict(self._pool.stats),
+                "images": self._offers.facts(),
+            },
         )
         self._check_hearing(working=why_not is None)
 

@@ -5,19 +5,21 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from uuid import UUID
 
 from celery import Celery, signals
 
 from domain.bell import ADVANCE, SANDBOX_QUEUE
-from domain.limits import load_languages, load_profiles
+from domain.languages import Language, load_languages
+from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from worker import housekeeping
 from worker.broker import Bell, celery_app
+from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
-from worker.pipeline import Images, Pipeline
+from worker.pipeline import Pipeline
 from worker.sandbox import images
 from worker.sandbox.engine import Engine
 from worker.sandbox.pool import Pool, PoolSettings
@@ -42,9 +44,26 @@ def only_one(settings: WorkerSettings) -> Iterator[None]:
         yield
 
 
-def _tags() -> dict[str, str]:
-    """The images as this version of the code wants them."""
-    return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
+def _keep_warm(
+    settings: WorkerSettings,
+    pool: Pool,
+    offers: Offers,
+    languages: Mapping[str, Language],
+    profiles: Mapping[str, Profile],
+) -> None:
+    """Have cells of the common languages kept from the start: of each its first image, for the first profile.
+
+    Cells of all else are kept from their first job.
+    """
+    for name in settings.warm:
+        if name not in languages:
+            raise SystemExit(f"RETORT_WARM_LANGUAGES names {name!r}; there are {', '.join(languages)}")
+        language = languages[name]
+        try:
+            _, tag = offers.choose(name, language.profiles[0])
+        except NotOffered:
+            continue  # not built, or the engine is away; its first job begins
+        pool.shelf(tag, profiles[language.profiles[0]])
 
 
 def run(settings: WorkerSettings) -> int:
@@ -72,22 +91,16 @@ def run(settings: WorkerSettings) -> int:
         leases = Leases(store)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
-        found = Images(engine, _tags())
-        for language in languages.values():
-            # The default profile's cells are kept from the start, the others' from their first job.
-            pool.shelf(
-                found.tags[language.image],
-                profiles[language.profiles[0]],
-                images.mentions(language.image),
-            )
+        offers = Offers(engine, languages)
+        pool.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
+        _keep_warm(settings, pool, offers, languages, profiles)
         pipeline = Pipeline(
             store=store,
             leases=leases,
             pool=pool,
             bell=bell,
-            images=found,
+            offers=offers,
             profiles=profiles,
-            languages=languages,
         )
         reporter = housekeeping.Reporter(
             store=store,
@@ -96,9 +109,10 @@ def run(settings: WorkerSettings) -> int:
             engine=engine,
             pipeline=pipeline,
             leases=leases,
+            offers=offers,
             jobs=settings.jobs,
         )
-        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
+        guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
         store.warm_up(settings.jobs)
         leases.open()
         closing.callback(leases.close)
@@ -106,6 +120,7 @@ def run(settings: WorkerSettings) -> int:
         for every in (
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
+            housekeeping.Every(LOOK_S, "images", offers.look),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
         ):
             every.open()

@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from domain.bell import MAX_CLAIMS
-from domain.limits import Language, Profile
+from domain.languages import Language
+from domain.limits import Profile
 from domain.states import State, Verdict
 from worker.broker import Bell
+from worker.languages import NotOffered, Offers
 from worker.leases import Lease, Leases
-from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Program
 from worker.sandbox.stream import CellLost
@@ -26,25 +27,6 @@ CRASHES = 2
 _NO_OUTPUT = {"stdout": b"", "stderr": b"", "stdout_bytes": 0, "stderr_bytes": 0}
 
 
-class Images:
-    """Which image runs a language, and the content id of that image."""
-
-    def __init__(self, engine: Engine, tags: Mapping[str, str]) -> None:
-        self.tags = tags
-        self._engine = engine
-        self._digests: dict[str, str] = {}
-
-    def digest(self, tag: str) -> str | None:
-        """The content id; None if the engine does not tell. Asked for once: a tag of ours never moves."""
-        if tag not in self._digests:
-            try:
-                self._digests[tag] = self._engine.image_digest(tag)
-            except EngineError as e:
-                log.warning("no content id of %s: %s", tag, e)
-                return None
-        return self._digests[tag]
-
-
 class Pipeline:
     """Does steps. Called from many threads at once."""
 
@@ -55,17 +37,15 @@ class Pipeline:
         leases: Leases,
         pool: Pool,
         bell: Bell,
-        images: Images,
+        offers: Offers,
         profiles: Mapping[str, Profile],
-        languages: Mapping[str, Language],
     ) -> None:
         self._store = store
         self._leases = leases
         self._pool = pool
         self._bell = bell
-        self._images = images
+        self._offers = offers
         self._profiles = profiles
-        self._languages = languages
         self._worker = pool.settings.instance
         self.draining = False
         self.advanced_at = time.monotonic()
@@ -80,11 +60,11 @@ class Pipeline:
             return
         with self._leases.hold(job) as lease:
             try:
-                image = self._images.tags[self._languages[job.language].image]
                 profile = self._profiles[job.profile]
-            except KeyError as e:
-                # Stored by another version, or with other profiles; no retry here would change it.
-                reason = f"this worker does not know {e}"
+                language, image = self._offers.choose(job.language, job.profile)
+            except (KeyError, NotOffered) as e:
+                # Stored by another version, with other profiles or images; no retry here would change it.
+                reason = str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}"
                 self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
                 self._bell.tell(job.id, State.BROKEN)
                 return
@@ -99,16 +79,16 @@ class Pipeline:
                 log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
                 self._store.release(job)
                 return
-            self._run(job, lease, lent)
+            self._run(job, language, lease, lent)
 
-    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent) -> None:
+    def _run(self, job: ClaimedJob, language: Language, lease: Lease, lent: Lent) -> None:
         reusable = False
         reset = lent.cell.caller is not None
         try:
             try:
                 with lease.guarding(lent.cell.kill):
                     ending = lent.cell.run(
-                        self._program(job),
+                        self._program(job, language),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
                     )
@@ -122,10 +102,11 @@ class Pipeline:
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob) -> Program:
+    def _program(self, job: ClaimedJob, language: Language) -> Program:
         return Program(
             code=(job.code or "").encode(),
-            file=self._languages[job.language].file,
+            file=language.file,
+            compiled=language.compiled,
             limits=job.limits,
             args=job.args,
             env=job.env,
@@ -148,7 +129,7 @@ class Pipeline:
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
         }
-        if self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
+        if self._store.finish(job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
@@ -173,7 +154,7 @@ class Pipeline:
             "sandbox_start_s": lent.waited_s,
             "sandbox_reused": lent.reused,
             "image": spec.image,
-            "image_digest": self._images.digest(spec.image),
+            "image_digest": self._offers.digest(spec.image),
             "runtime": spec.runtime,
             "worker": self._worker,
         }

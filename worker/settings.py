@@ -34,9 +34,18 @@ class WorkerSettings(BaseSettings):
     )
     warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
     warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
+    warm_languages: str = Field(
+        default="python,javascript,bash,r,rust",
+        description="Languages of which idle cells are kept from the start, by commas.",
+    )
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),
         description="Folder of the lock that keeps an instance single.",
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def warm(self) -> list[str]:
+        """The languages of `warm_languages`."""
+        return [name.strip() for name in self.warm_languages.split(",") if name.strip()]

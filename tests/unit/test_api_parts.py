@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,18 @@ from hypothesis import strategies as st
 from api.body import parse_object
 from api.documents import _text
 from api.intake import Intake
+from api.offered import Offered
 from api.paging import read_cursor, write_cursor
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
 from api.settings import load_settings
 from domain.ids import new_api_key, new_id
-from domain.limits import load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import load_profiles
 from domain.logs import JsonFormatter
+
+if TYPE_CHECKING:
+    from api.database import Database
 
 
 def kind_of(call: Callable[[], object]) -> Kind | None:
@@ -85,7 +91,9 @@ _fields = st.sampled_from(
 
 @given(st.dictionaries(_fields, _json, max_size=6))
 def test_any_object_is_a_job_or_a_problem(body: dict[str, object]) -> None:
-    intake = Intake(load_languages(), load_profiles(), 1000)
+    # Never asked: what is declared counts.
+    offered = Offered(cast("Database", None), load_languages())
+    intake = Intake(offered, load_profiles(), 1000)
     assert kind_of(lambda: intake.check(body).row()) in {None, Kind.INVALID, Kind.NO_GATEWAY}
 
 

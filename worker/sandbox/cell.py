@@ -9,7 +9,7 @@ from typing import Any
 from domain.limits import Limits
 from worker.sandbox import spec as specs
 from worker.sandbox.engine import Engine, EngineError
-from worker.sandbox.frames import IMAGE_FRAME, PRELOAD_FRAME, PROTOCOL, Kind
+from worker.sandbox.frames import PRELOAD_FRAME, PROTOCOL, Kind
 from worker.sandbox.running import Ending, OnOutput, Program, Run
 from worker.sandbox.spec import CellSpec
 from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
@@ -79,15 +79,6 @@ class Cell:
         except (CellLost, EngineError):
             return False
         return True
-
-    def image_facts(self) -> dict[str, Any]:
-        """What the image's build wrote down: language, version, packages. Asked before any program ran.
-
-        Raises:
-            CellLost: the runner did not tell.
-        """
-        self._stream.send(IMAGE_FRAME)
-        return self._expect(Kind.IMAGE, START_S)
 
     # --- preloading -------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", r
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What decides an image's content, by paths in the build context: files, and what was made of image.toml."""
+    """What decides an image's content, by paths in the context: files, and what was made of image.toml."""
 
     files: tuple[tuple[str, Path], ...]
     rendered: Mapping[str, bytes]

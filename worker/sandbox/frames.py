@@ -42,13 +42,11 @@ class Kind(Enum):
     PHASE = b"H"
     EXIT = b"X"
     CLEAN = b"C"
-    IMAGE = b"I"
 
 
 _KINDS = {kind.value: kind for kind in Kind}
 
 PRELOAD_FRAME = _HEADER.pack(0, b"P")
-IMAGE_FRAME = _HEADER.pack(0, b"I")
 
 
 def job_frame(

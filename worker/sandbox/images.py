@@ -10,14 +10,21 @@ everything else is reused:
 from __future__ import annotations
 
 import argparse
+import base64
+import io
+import json
 import os
 import re
 import sys
+import tarfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
@@ -29,7 +36,15 @@ from worker.sandbox.recipe import Recipe, RecipeError, read_recipe
 IMAGES_VARIABLE = "RETORT_IMAGES_DIR"
 BASE_VARIABLE = "RETORT_BASE_IMAGE"
 BUILD_COMMAND = "python -m worker.sandbox.images build"
+DESCRIPTION = "/opt/retort/image.json"
+FACTS_LABEL = "retort.facts"
 LOG_TAIL = 30
+
+#: Images that are built at the same time.
+AT_ONCE = 2
+
+#: Held while a base image is looked for, which several images may share.
+_BASES = threading.Lock()
 BUILD_SILENCE_S = 600
 
 
@@ -58,7 +73,7 @@ def images_root() -> Path:
 
 
 def image_names(*, optional: bool = False) -> list[str]:
-    """Return the names of all images: the folders with an image.toml; `optional`: those built only when asked."""
+    """Return the names of all images, the folders with an image.toml; `optional`: also those built if asked."""
     names = sorted(path.parent.name for path in images_root().glob("*/image.toml"))
     return [name for name in names if optional or not recipe_of(name).optional]
 
@@ -79,7 +94,9 @@ def bases_of(name: str) -> tuple[str, ...]:
     recipe = recipe_of(name)
     if recipe.extends is not None:
         return (expected_tag(recipe.extends),)
-    variable = BASE_VARIABLE if name == "python" else f"{BASE_VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    variable = (
+        BASE_VARIABLE if name == "python" else f"{BASE_VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    )
     if chosen := os.environ.get(variable):
         return (chosen,)
     if recipe.bases:
@@ -144,8 +161,13 @@ def build(
             progress(f"building {tag}")
     started = time.monotonic()
     extends = recipe_of(name).extends
-    base = build(extends, progress, engine).tag if extends else _first_base(name, progress, engine)
+    if extends:
+        base = build(extends, progress, engine).tag
+    else:
+        with _BASES:
+            base = _first_base(name, progress, engine)
     _run_build(engine, name, base, tag, progress, no_cache=force)
+    _label(engine, tag)
     progress(f"built {tag} in {time.monotonic() - started:.0f} s")
     return ImageRef(name, tag)
 
@@ -168,6 +190,7 @@ def _run_build(
 ) -> None:
     """Send the context to the engine and follow its log to the end."""
     arguments, network = package_arguments(os.environ)
+    system = recipe_of(name).extends or name
     tail: deque[str] = deque(maxlen=LOG_TAIL)
     try:
         certificates = [folder / "certs" for folder in _folders(name)]
@@ -176,7 +199,7 @@ def _run_build(
                 fileobj=context,
                 custom_context=True,
                 tag=tag,
-                buildargs={"BASE_IMAGE": base, **arguments},
+                buildargs={"BASE_IMAGE": base, "SYSTEM_IMAGE": bases_of(system)[0], **arguments},
                 labels={"retort.image": name, "retort.content": tag.rsplit(":", 1)[1]},
                 network_mode=network,
                 nocache=no_cache,
@@ -201,6 +224,37 @@ def _run_build(
         ) from error
 
 
+def _label(engine: docker.DockerClient, tag: str) -> None:
+    """Copy what the image says of itself to a label: the engine tells that without any container."""
+    try:
+        container = engine.containers.create(tag)
+        try:
+            archive = io.BytesIO(b"".join(container.get_archive(DESCRIPTION)[0]))
+            with tarfile.open(fileobj=archive) as tar:
+                text = json.dumps(json.load(tar.extractfile("image.json") or io.BytesIO()))
+            repository, version = tag.split(":")
+            change = f"LABEL {FACTS_LABEL}={base64.b64encode(text.encode()).decode()}"
+            container.commit(repository, version, changes=[change])
+        finally:
+            container.remove()
+    except (docker.errors.DockerException, tarfile.TarError, ValueError) as error:
+        raise ImageBuildError(f"{tag} was built, but does not tell of itself: {error}") from error
+
+
+def facts_of(inspected: Mapping[str, Any]) -> dict[str, Any]:
+    """What an image says of itself, from the engine's answer about it: language, version, packages, system.
+
+    Raises:
+        ImageMissing: it says nothing, so it is none of ours.
+    """
+    labels = (inspected.get("Config") or {}).get("Labels") or {}
+    try:
+        facts = json.loads(base64.b64decode(labels[FACTS_LABEL]))
+        return {name: facts[name] for name in ("language", "version", "packages", "system")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageMissing(f"an image without a description: build it anew with `{BUILD_COMMAND}`") from error
+
+
 def _log_lines(events: Iterator[Mapping[str, object]]) -> Iterator[str]:
     """Return the build's log as lines; raise docker's BuildError at an error event."""
     for event in events:
@@ -214,7 +268,8 @@ def _folder(name: str) -> Path:
     """Return the image's folder; raise ImageBuildError if there is none."""
     folder = images_root() / name
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not (folder / "image.toml").is_file():
-        raise ImageBuildError(f"there is no image {name!r}, only: {', '.join(image_names(optional=True)) or 'none'}")
+        known = ", ".join(image_names(optional=True)) or "none"
+        raise ImageBuildError(f"there is no image {name!r}, only: {known}")
     return folder
 
 
@@ -234,15 +289,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         client = docker.from_env()
         if chosen.command == "list":
             return _list(client)
-        for name in chosen.names or image_names():
-            print(build(name, _quiet if chosen.quiet else _say, client, force=chosen.force).tag, flush=True)
+        say = _quiet if chosen.quiet else _say
+        return _build_all(chosen.names or image_names(), client, force=chosen.force, say=say)
     except ImageBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except docker.errors.DockerException as error:
         print(f"error: the Docker engine does not answer: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _build_all(names: Sequence[str], client: docker.DockerClient, *, force: bool, say: Progress) -> int:
+    """Build images, two at a time: while one downloads, another computes. Return 1 if one could not be built."""
+    # Those that others extend come first, and are not built a second time.
+    first = sorted({base for name in names if (base := recipe_of(name).extends)})
+    failed = 0
+    for round_ in (first, [name for name in names if name not in first]):
+        with ThreadPoolExecutor(AT_ONCE, "image") as builders:
+            futures = [builders.submit(build, name, say, client, force=force) for name in round_]
+            for future in futures:
+                try:
+                    print(future.result().tag, flush=True)
+                except ImageBuildError as error:
+                    failed = 1
+                    print(f"error: {error}", file=sys.stderr)
+    return failed
 
 
 def _list(client: docker.DockerClient) -> int:

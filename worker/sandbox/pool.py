@@ -111,6 +111,7 @@ class Pool:
         self.settings = settings
         self.worker = uuid.uuid4().hex
         self.stats = PoolStats()
+        self.mentions: dict[str, tuple[str, ...]] = {}  # by image: words of programs that want preloading
         self.failure: str | None = None  # why cells cannot be started, for a person
         self.refusal: str | None = "the sandboxes were not examined yet"  # why none may be used
         self._engine = engine
@@ -135,12 +136,16 @@ class Pool:
         self._keeper.start()
 
     def shelf(self, image: str, profile: Profile, mentions: tuple[str, ...] = ()) -> None:
-        """Keep cells of this image and profile ready. `mentions`: words of a program that wants preloading."""
+        """Keep cells of this image and profile ready. `mentions`: words of a program that wants preloading.
+
+        Without them, those that `mentions` has for the image.
+        """
         with self._changed:
             key = (image, profile.name)
             if key not in self._shelves:
                 self._shelves[key] = _Shelf(image, profile, self.settings.least)
-                self._shelves[key].mentions = tuple(word.encode() for word in mentions)
+                words = mentions or self.mentions.get(image, ())
+                self._shelves[key].mentions = tuple(word.encode() for word in words)
                 self._changed.notify_all()
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class Ending:
     peak_bytes: int | None = None
     compiling: bool = False
     compile_s: float | None = None  # of wall time; None where nothing was compiled, or not to the end
-    level: int = 0  # of the helper it was forked from: how much was imported; 1 also for an interpreter that was up
+    level: int = 0  # of the helper it was forked from, how much was imported; 1: or an interpreter that was up
 
 
 class Container(Protocol):

@@ -91,7 +91,9 @@ def prepare() -> None:
 
 
 def execute(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
-    """Become the guest and then the program `argv` (its path, then its arguments from the name on) with the environment `environ`; never comes back.
+    """Become the guest and then a program: `argv` is its path, then its arguments from the name on.
+
+    It gets the environment `environ`; this never comes back.
 
     `stdio` are the descriptors that become 0, 1, 2, and so on; every other one is closed. `code` is written to
     `file`, unless that is missing.

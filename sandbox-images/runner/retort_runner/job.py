@@ -234,7 +234,7 @@ class Job:
 
         Exact where the container's own high-water mark rose during the job. Where an earlier peak hides it (a
         used cell, or the imports of a warm one), the highest resident set among the job's processes is the
-        next best that an unprivileged process can read. An interpreter that was started ahead counts as a whole.
+        next best that an unprivileged process can read. An interpreter that was up counts as a whole.
         """
         if (
             memory is not None

@@ -2,9 +2,9 @@
 
 A line for each key, its values separated by tabs; image.toml has the same in a form for people:
 
-- `file`: the name of the program in the work folder that a prestarted interpreter waits for.
-- `command`: the interpreter's path, the name it is called by, and its arguments. `{file}` stands for the program's path, `{memory_mb}` for the
-  container's memory.
+- `file`: the name of the program that a prestarted interpreter waits for.
+- `command`: the interpreter's path, the name it is called by, and its arguments. `{file}` stands for the
+  program's path, `{memory_mb}` for the container's memory.
 - `before_args`: goes before a job's arguments, if it has any.
 - `env`: variables it is given.
 - `compile`: makes a program of the file first, in a phase of its own.
@@ -76,7 +76,9 @@ class Launch:
 
     def ahead(self) -> tuple[list[str], dict[str, str]]:
         """Command and environment of one that starts ahead."""
-        return _filled(self.prestart, self.file), self._environment([*self._env, *self._prestart_env], self.file)
+        return _filled(self.prestart, self.file), self._environment(
+            [*self._env, *self._prestart_env], self.file
+        )
 
     def compiler(self, header: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
         """Command and environment of the compiler; the job's variables are not its business."""
@@ -84,7 +86,7 @@ class Launch:
 
     def _environment(self, settings: list[str], file: str) -> dict[str, str]:
         pairs = [text.split("=", 1) for text in _filled(settings, file)]
-        return {**os.environ, **{name: value for name, value in pairs}}
+        return {**os.environ, **{pair[0]: pair[1] for pair in pairs}}
 
 
 def _filled(texts: list[str], file: str) -> list[str]:

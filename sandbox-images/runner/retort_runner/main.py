@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 #: Written with the image: for each level a line of modules and a line of words, both separated by tabs.
 _PRELOAD = "/opt/retort/preload"
-_IMAGE = "/opt/retort/image.json"
 
 
 def _levels() -> list[Level]:
@@ -172,19 +171,11 @@ class Runner:
             raise SystemExit("a helper died")
         phase = {name: facts[name] for name in ("status", "wall_s", "cpu_s")}
         frames = [(wire.PHASE, wire.facts_of(**phase))]
-        compiled = facts["status"] == 0
+        compiled: bool = facts["status"] == 0
         if not compiled:
             frames += [*compiler.held, (wire.EXIT, wire.facts_of(**facts, level=0))]
         wire.send_all(frames)
         return compiled
-
-    def tell_image(self) -> None:
-        """Send what the build wrote down."""
-        try:
-            with open(_IMAGE, "rb") as file:
-                wire.send_all([(wire.IMAGE, file.read())])
-        except FileNotFoundError:
-            wire.send_facts(wire.IMAGE)
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
@@ -207,8 +198,6 @@ class Runner:
                 self.run(payload)
             elif kind == wire.PRELOAD:
                 self.preload()
-            elif kind == wire.IMAGE:
-                self.tell_image()
 
 
 def _forget_ourselves() -> None:

@@ -1,13 +1,13 @@
 """An interpreter that was started before its program came.
 
-It runs as the guest, with the stdio that the program will have, and waits at a pipe on descriptor 3: in a file
-of ours that the interpreter itself reads before any program (Node's `--require`, Bash's `BASH_ENV`, R's
-`R_PROFILE`). When a job comes, the runner writes program and stdin where they are expected, and down the pipe go
-the arguments and variables. The interpreter then finds its main program as it always does; nothing of ours is
-between the two.
+It runs as the guest, with the stdio that the program will have, and waits at a pipe on descriptor 3: in a
+file of ours that the interpreter itself reads before any program (Node's `--require`, Bash's `BASH_ENV`, R's
+`R_PROFILE`). When a job comes, the runner writes program and stdin where they are expected, and down the pipe
+go the arguments and variables. The interpreter then finds its main program as it always does; nothing of ours
+is between the two.
 
-Nothing of a guest has run before it starts, since it is started anew after each reset, and it holds nothing that
-the program may not see. So it needs no protection from the program: it becomes the program.
+Nothing of a guest has run before it starts, since it is started anew after each reset, and it holds nothing
+that the program may not see. So it needs no protection from the program: it becomes the program.
 """
 
 from __future__ import annotations

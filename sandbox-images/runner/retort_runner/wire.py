@@ -19,7 +19,6 @@ HEADER = Struct(">Ic")
 # host -> runner
 JOB = b"J"  # see parse_job
 PRELOAD = b"P"  # import the heavy packages now
-IMAGE = b"I"  # tell of the image
 
 # runner -> host, the payloads JSON objects but for output
 UP = b"U"  # ready for a job
@@ -30,7 +29,6 @@ STAT = b"T"  # usage so far, about twice a second
 PHASE = b"H"  # the program was compiled, or not; its run follows, or the end
 EXIT = b"X"  # the job ended
 CLEAN = b"C"  # the reset ended
-# IMAGE: what the build wrote down of the image
 
 #: A longer frame from the host is a fault of ours.
 LONGEST = 64 << 20
