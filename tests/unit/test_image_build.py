@@ -35,7 +35,8 @@ def test_context_holds_image_runner_and_certificates(folders: Path, monkeypatch:
         tarfile.open(fileobj=file) as tar,
     ):
         assert tar.getnames() == [
-            "Dockerfile", "runner/__main__.py", "runner/pack/a.py", "rendered/x", "certs/.gitkeep", "certs/host-0.crt",
+            "Dockerfile", "runner/__main__.py", "runner/pack/a.py", "rendered/x",
+            "certs/.gitkeep", "certs/host-0.crt",
         ]  # fmt: skip
 
 

@@ -109,9 +109,10 @@ def bases_of(name: str) -> tuple[str, ...]:
 
 
 def _folders(name: str) -> list[Path]:
-    """The image's folder, and the one of the image that it is like."""
+    """The image's folder, and those of the image that it is like, and so on."""
     like = recipe_of(name).like
-    return [_folder(name), *([_folder(like)] if like else [])]
+    own = _folder(name)
+    return [own, *(_folders(like) if like and like != name else [])]
 
 
 def _content(name: str) -> Content:
@@ -166,8 +167,7 @@ def build(
     else:
         with _BASES:
             base = _first_base(name, progress, engine)
-    _run_build(engine, name, base, tag, progress, no_cache=force)
-    _label(engine, tag)
+    _publish(engine, _run_build(engine, name, base, tag, progress, no_cache=force), tag)
     progress(f"built {tag} in {time.monotonic() - started:.0f} s")
     return ImageRef(name, tag)
 
@@ -187,8 +187,8 @@ def _first_base(name: str, progress: Progress, engine: docker.DockerClient) -> s
 
 def _run_build(
     engine: docker.DockerClient, name: str, base: str, tag: str, progress: Progress, *, no_cache: bool
-) -> None:
-    """Send the context to the engine and follow its log to the end."""
+) -> str:
+    """Send the context to the engine and follow its log to the end; return the id of what it built."""
     arguments, network = package_arguments(os.environ)
     system = recipe_of(name).extends or name
     tail: deque[str] = deque(maxlen=LOG_TAIL)
@@ -198,7 +198,6 @@ def _run_build(
             events = engine.api.build(
                 fileobj=context,
                 custom_context=True,
-                tag=tag,
                 buildargs={"BASE_IMAGE": base, "SYSTEM_IMAGE": bases_of(system)[0], **arguments},
                 labels={"retort.image": name, "retort.content": tag.rsplit(":", 1)[1]},
                 network_mode=network,
@@ -212,8 +211,10 @@ def _run_build(
                 tail.append(line)
                 progress(line)
         # A broken connection ends the stream as if the build were complete.
-        if not any(line.startswith("Successfully built") for line in tail):
+        built = [line.split()[-1] for line in tail if line.startswith("Successfully built")]
+        if not built:
             raise docker.errors.BuildError("the engine's answer ended early", iter(()))
+        return built[-1]
     except (docker.errors.DockerException, OSError) as error:
         log = "\n".join(tail)
         raise ImageBuildError(
@@ -224,10 +225,10 @@ def _run_build(
         ) from error
 
 
-def _label(engine: docker.DockerClient, tag: str) -> None:
-    """Copy what the image says of itself to a label: the engine tells that without any container."""
+def _publish(engine: docker.DockerClient, built: str, tag: str) -> None:
+    """Give a built image its tag, and what it says of itself as a label: the engine tells that at once."""
     try:
-        container = engine.containers.create(tag)
+        container = engine.containers.create(built)
         try:
             archive = io.BytesIO(b"".join(container.get_archive(DESCRIPTION)[0]))
             with tarfile.open(fileobj=archive) as tar:
@@ -290,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "list":
             return _list(client)
         say = _quiet if chosen.quiet else _say
-        return _build_all(chosen.names or image_names(), client, force=chosen.force, say=say)
+        return _build_all(chosen.names or image_names(), client, chosen.force, say)
     except ImageBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -299,14 +300,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _build_all(names: Sequence[str], client: docker.DockerClient, *, force: bool, say: Progress) -> int:
-    """Build images, two at a time: while one downloads, another computes. Return 1 if one could not be built."""
+def _build_all(
+    names: list[str],
+    engine: docker.DockerClient,
+    force: bool,
+    say: Progress,
+) -> int:
+    """Build images, two at a time: one downloads, another computes. Return 1 if one could not be built."""
     # Those that others extend come first, and are not built a second time.
     first = sorted({base for name in names if (base := recipe_of(name).extends)})
     failed = 0
     for round_ in (first, [name for name in names if name not in first]):
         with ThreadPoolExecutor(AT_ONCE, "image") as builders:
-            futures = [builders.submit(build, name, say, client, force=force) for name in round_]
+            futures = [builders.submit(build, name, say, engine, force=force) for name in round_]
             for future in futures:
                 try:
                     print(future.result().tag, flush=True)

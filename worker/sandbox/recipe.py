@@ -66,16 +66,18 @@ def read_recipe(folder: Path) -> Recipe:
         RecipeError: it lacks something, or has what nobody knows.
     """
     try:
-        said = tomllib.loads((folder / "image.toml").read_text(encoding="utf-8"))
-        if "like" in said:
-            # Its own words go before those of the image it is like.
-            other = tomllib.loads((folder.parent / said["like"] / "image.toml").read_text(encoding="utf-8"))
-            said = {**other, **said}
+        said = _said(folder)
         for name in ("bases", "preload"):
             said[name] = tuple(said.get(name, ()))
         return Recipe(**said)
     except (OSError, TypeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{folder.name}/image.toml: {error}") from error
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What image.toml says, and what it does not say but the one of the image that it is like."""
+    said = tomllib.loads((folder / "image.toml").read_text(encoding="utf-8"))
+    return {**_said(folder.parent / said["like"]), **said} if "like" in said else said
 
 
 def _preload_lines(levels: tuple[Mapping[str, Any], ...]) -> str:

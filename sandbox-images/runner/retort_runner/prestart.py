@@ -51,7 +51,8 @@ class Prestarted:
         argv, env = launch.ahead()
         stdio = (stdin, out_end, err_end, wait_end)
         # R opens its program when it starts, though it reads it later: so there is one to open.
-        process.start({"argv": argv, "environ": env, "file": launch.file}, b"", stdio)
+        self._write(launch.file, b"")
+        process.start({"argv": argv, "environ": env}, b"", stdio)
         for fd in stdio:
             os.close(fd)
 
@@ -71,8 +72,7 @@ class Prestarted:
 
     def start(self, header: dict[str, Any], code: bytes, stdin: bytes) -> None:
         """Let it become the program. What it waits for is closed afterwards, so this works once."""
-        with AsGuest(self._uid), open(f"{WORK}/{header['file']}", "wb") as file:
-            file.write(code)
+        self._write(header["file"], code)
         with open(self._stdin, "wb") as file:
             file.write(stdin)
         args = header["args"]
@@ -84,6 +84,10 @@ class Prestarted:
         except BrokenPipeError:
             pass  # it is gone; its end is told elsewhere
         os.close(self._go)
+
+    def _write(self, name: str, code: bytes) -> None:
+        with AsGuest(self._uid), open(f"{WORK}/{name}", "wb") as file:
+            file.write(code)
 
     def end(self) -> None:
         """Give up what is held for it. Its process ends with those of the guest."""
