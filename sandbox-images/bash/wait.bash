@@ -9,4 +9,4 @@ while IFS= read -r -d '' -u 3 REPLY; do export "$REPLY"; done
 exec 3<&-
 unset -v BASH_ENV REPLY retort_args
 SECONDS=0
-: /bin/bash
+: bash

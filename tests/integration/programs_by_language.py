@@ -73,7 +73,7 @@ JAVASCRIPT = Spoken(
         "file": "const fs = require('fs'); fs.writeFileSync('f', 'kept');"
         " console.log(fs.readFileSync('/work/f', 'utf8'))",
         "leave": "const fs = require('fs'); fs.writeFileSync('left', ''); fs.writeFileSync('/tmp/left', '');\n"
-        "require('child_process').spawn('sleep', ['99'], {detached: true}).unref()",
+        "require('child_process').spawn('sleep', ['99'], {detached: true, stdio: 'ignore'}).unref()",
         "look": "const fs = require('fs');"
         " console.log(fs.readdirSync('/work').length - 1, fs.readdirSync('/tmp').length)",
         "outer": "require('child_process').execFileSync('python3', ['-c', process.env.PROBE], {stdio: 'inherit'})",
@@ -85,8 +85,8 @@ BASH = Spoken(
     "main.sh",
     {
         "hello": "echo hello",
-        "stdin": "tr a-z A-Z",
-        "args": 'for a; do echo "$a"; done',
+        "stdin": r"sed 's/.*/\U&/'",
+        "args": 'for a; do printf "%s\\n" "$a"; done',
         "env": 'echo "$A"',
         "exit": "exit 7",
         "signal": "kill -TERM $$; sleep 9",
@@ -121,7 +121,8 @@ R = Spoken(
         "leave": "file.create('left', '/tmp/left'); system('setsid sleep 99 &')",
         "look": "cat(length(dir('/work', all.files = TRUE, no.. = TRUE)) - 1,"
         " sum(!startsWith(dir('/tmp', all.files = TRUE, no.. = TRUE), 'Rtmp')), '\\n')",
-        "outer": "invisible(system2('python3', c('-c', shQuote(Sys.getenv('PROBE')))))",
+        # Without the program's own file, which R hands on to what it starts.
+        "outer": "invisible(system2('python3', c('-c', shQuote(Sys.getenv('PROBE')), '3<&-', '4<&-')))",
     },
 )
 

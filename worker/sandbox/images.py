@@ -307,8 +307,9 @@ def _build_all(
     say: Progress,
 ) -> int:
     """Build images, two at a time: one downloads, another computes. Return 1 if one could not be built."""
-    # Those that others extend come first, and are not built a second time.
-    first = sorted({base for name in names if (base := recipe_of(name).extends)})
+    # Those that others build on come first, and are not built a second time.
+    recipes = [recipe_of(name) for name in names]
+    first = sorted({base for each in recipes if (base := each.extends or each.after)})
     failed = 0
     for round_ in (first, [name for name in names if name not in first]):
         with ThreadPoolExecutor(AT_ONCE, "image") as builders:

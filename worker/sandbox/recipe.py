@@ -29,6 +29,7 @@ class Recipe:
         like: another image, whose folder has the files that are not in this one.
         optional: built only when it is asked for by name.
         extends: the image that this one adds packages to; None: a base image of its own.
+        after: the image to build before, because the two begin with the same layers.
         bases: names of base images, the most wanted first; empty: what the Dockerfile says.
         preload: what the helpers of a Python import, level by level (`modules`), and for whom (`mentions`).
         launch: how a program of another language is started; see the runner's launch.py.
@@ -39,6 +40,7 @@ class Recipe:
     like: str | None = None
     optional: bool = False
     extends: str | None = None
+    after: str | None = None
     bases: tuple[str, ...] = ()
     preload: tuple[Mapping[str, Any], ...] = ()
     launch: Mapping[str, Any] = field(default_factory=dict)

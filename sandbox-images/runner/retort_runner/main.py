@@ -127,9 +127,9 @@ class Runner:
         ended = bool(poll.poll(0))
         if not ended and waiting.suits(header):
             return waiting
-        kill_guests(self.uid)
-        zygote.receive()  # the helper tells of its end
         waiting.end()
+        kill_guests(self.uid)  # what it may have started meanwhile
+        zygote.receive()  # the helper tells of its end
         return None
 
     def run(self, payload: bytes) -> None:

@@ -12,6 +12,7 @@ that the program may not see. So it needs no protection from the program: it bec
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import posix
 import time
@@ -90,6 +91,10 @@ class Prestarted:
             file.write(code)
 
     def end(self) -> None:
-        """Give up what is held for it. Its process ends with those of the guest."""
+        """Kill it, which may not have become the guest yet, and give up what is held for it."""
+        try:
+            os.kill(self.pid, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # the helper tells of its end, as always
         for fd in (self._stdin, self.out, self.err, self._go):
             os.close(fd)
