@@ -12,6 +12,7 @@ from api.intake import Intake
 from api.offered import Offered
 from api.settings import Settings
 from api.waiting import Waiting
+from domain.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Services:
     keys: Keys
     intake: Intake
     offered: Offered
+    catalogue: Catalogue
     bell: Bell
     waiting: Waiting
 
