@@ -1,9 +1,10 @@
 """From rows to the JSON that clients read. A row has its columns as attributes, whoever read it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 Document = dict[str, Any]
@@ -40,15 +41,18 @@ def job(row: Any) -> Document:
         **summary(row),
         "code": row.code,
         "limits": row.limits,
+        "files": row.files or [],
         **_outputs(last),
-        "artifacts": [],
+        **leavings(row.id, last),
         "usage": _usage(last, _seconds_between(row.created_at, row.started_at)),
         "attempts": sorted(row.attempts or (), key=lambda attempt: int(attempt["number"])),
     }
 
 
-def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Document:
-    """A job that was stored a moment ago, without reading it back; `row` is what was stored."""
+def fresh_job(
+    job_id: UUID, row: Mapping[str, Any], created_at: datetime, files: Sequence[Mapping[str, Any]] = ()
+) -> Document:
+    """A job that was stored a moment ago, without reading it back; `row` is what was stored, with `files`."""
     path = job_path(job_id)
     return {
         "id": job_id,
@@ -65,8 +69,9 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "links": {"self": path, "attempts": path + "/attempts"},
         "code": row["code"],
         "limits": row["limits"],
+        "files": files,
         **_outputs({}),
-        "artifacts": [],
+        **leavings(job_id, {}),
         "usage": _usage({}, None),
         "attempts": [],
     }
@@ -83,6 +88,7 @@ def attempt(row: Any) -> Document:
         "failure": row.failure,
         "code": row.code,
         **_outputs(values),
+        **leavings(row.job_id, values, row.number),
         "image": row.image,
         "image_digest": row.image_digest,
         "runtime": row.runtime,
@@ -90,6 +96,45 @@ def attempt(row: Any) -> Document:
         "finished_at": row.finished_at,
         "usage": _usage(values, None),
         "links": {"self": f"{path}/attempts/{row.number}", "job": path},
+    }
+
+
+def leavings(job_id: UUID, values: Mapping[str, Any], attempt: int | None = None) -> Document:
+    """What an attempt left, from its columns; links name the attempt where it is given."""
+    told = values.get("left_out") or {"files": {}, "more": 0}
+    return {
+        "artifacts": [
+            {
+                "name": kept["name"],
+                "size": kept["size"],
+                "media_type": kept["media_type"],
+                "sha256": kept["sha256"],
+                "base64": None,
+                "links": {"self": artifact_path(job_id, kept["name"], attempt)},
+            }
+            for kept in values.get("a_kept") or values.get("kept") or ()
+        ],
+        "left_out": [{"name": name, "reason": why} for name, why in told["files"].items()],
+        "left_out_more": told["more"],
+        "results": values.get("results") or [],
+    }
+
+
+def artifact_path(job_id: UUID, name: str, attempt: int | None = None) -> str:
+    """Where an artifact is, of the last attempt or of the one given."""
+    path = f"{job_path(job_id)}/artifacts/{quote(name)}"
+    return path if attempt is None else f"{path}?attempt={attempt}"
+
+
+def file(row: Any) -> Document:
+    """An uploaded file."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "size": row.size,
+        "sha256": bytes(row.sha256).hex(),
+        "created_at": row.created_at,
+        "links": {"self": f"/v1/files/{row.id}"},
     }
 
 

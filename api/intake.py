@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from api.offered import Offered
 from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import MOST_TEXT_BYTES, JobRequest, LimitsRequest
+from api.schemas import MOST_TEXT_BYTES, FileRequest, JobRequest, LimitsRequest
+from domain.files import MB
+from domain.languages import Language
 from domain.limits import LimitError, Limits, Profile
 
 _UNKNOWN = "extra_forbidden"
@@ -20,6 +22,14 @@ class Wanted:
 
     request: JobRequest
     limits: Limits
+    profile: Profile
+    language: Language
+
+    @property
+    def most_input_bytes(self) -> int:
+        """What its files may have together: they lie in memory, and the program needs some of it."""
+        files, fixed = self.profile.files, self.profile.fixed
+        return min(files.inputs_mb, fixed.work_mb, self.limits.memory_mb // 2) * MB
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
@@ -62,7 +72,7 @@ class Intake:
         except ValidationError as error:
             raise invalid(*self._errors(error, body)) from None
         self._one_of_code_and_task(request)
-        limits = self._limits(request)
+        language, profile, limits = self._limits(request)
         self._sizes(request)
         if request.task is not None:
             raise Problem(
@@ -70,7 +80,7 @@ class Intake:
                 "a task needs a model, and no model gateway is configured on this service; "
                 "send `code` instead, which works",
             )
-        return Wanted(request, limits)
+        return Wanted(request, limits, profile, language)
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -80,7 +90,7 @@ class Intake:
                 FieldError("task", f"give exactly one of code and task; {found}"),
             )
 
-    def _limits(self, request: JobRequest) -> Limits:
+    def _limits(self, request: JobRequest) -> tuple[Language, Profile, Limits]:
         language = self._offered.language(request.language)
         allowed = self._offered.profiles(request.language, language)
         profile = self.profiles.get(request.profile)
@@ -88,7 +98,7 @@ class Intake:
             raise invalid(FieldError("profile", f"is not offered for {request.language}", sorted(allowed)))
         asked = request.limits
         try:
-            return profile.resolve(
+            limits = profile.resolve(
                 {
                     "timeout_s": asked.timeout_s,
                     "memory_mb": asked.memory_mb,
@@ -105,6 +115,7 @@ class Intake:
                     error.allowed,
                 ),
             ) from None
+        return language, profile, limits
 
     def _sizes(self, request: JobRequest) -> None:
         most = self._max_code_bytes
@@ -143,5 +154,6 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    fields = {"limits": list(LimitsRequest.model_fields)}
-    return fields["limits"] if path == ["limits"] else list(JobRequest.model_fields)
+    if path == ["limits"]:
+        return list(LimitsRequest.model_fields)
+    return list(FileRequest.model_fields if path[:1] == ["files"] else JobRequest.model_fields)

@@ -24,7 +24,7 @@ from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.offered import Offered
 from api.problems import Kind, Problem
-from api.routes import health, jobs, models, offers
+from api.routes import artifacts, files, health, jobs, models, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.waiting import Waiting
@@ -32,6 +32,7 @@ from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.languages import load_languages
 from domain.limits import load_profiles
+from storage.store import Storage, default_url
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -60,13 +61,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         middleware=[
             Middleware(Edge),
             Middleware(Guard, services.keys),
-            Middleware(BodyLimit, settings.max_body_bytes),
+            Middleware(BodyLimit, settings.max_body_bytes, {files.PATH: settings.max_file_bytes}),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, models, health):
+    for module in (jobs, artifacts, files, offers, models, health):
         app.include_router(module.router)
     openapi.install(app)
     return app
@@ -96,6 +97,7 @@ def _services(settings: Settings) -> Services:
         catalogue=_catalogue(settings),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
+        storage=Storage(settings.storage_url or default_url(settings.state_dir)),
     )
 
 

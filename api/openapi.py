@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from api import paging, schemas
 from api.auth import is_guarded
@@ -36,25 +37,48 @@ PREFER_HEADER: dict[str, Any] = {
 }
 
 
-def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def query_parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-WAIT_PARAMETER = _query(
+WAIT_PARAMETER = query_parameter(
     "wait",
     "Seconds to wait for the job's end before answering.",
     {"type": "integer", "minimum": 0, "default": 0},
 )
+INLINE_PARAMETER = query_parameter(
+    "inline",
+    "Bytes of artifacts that may come within the answer, as base64; those that do not fit come without.",
+    {"type": "integer", "minimum": 0, "default": 0},
+)
+ATTEMPT_PARAMETER = query_parameter(
+    "attempt", "The number of an attempt; the last where it is missing.", {"type": "integer", "minimum": 1}
+)
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": _TEXT}
+
+
+_TEXT = {"type": "string"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+RANGE_HEADERS = [
+    _header("Range", "`bytes=a-b`: only a part (RFC 9110)."),
+    _header("If-Range", "An `ETag`: the part only if it is still the same."),
+    _header("If-None-Match", "An `ETag`: nothing if it is still the same."),
+]
 LIST_PARAMETERS = [
-    _query(
+    query_parameter(
         "limit",
         "Jobs on a page.",
         {"type": "integer", "minimum": 1, "maximum": paging.MOST_LIMIT, "default": paging.DEFAULT_LIMIT},
     ),
-    _query("cursor", "`next_cursor` of the page before.", {"type": "string"}),
-    _query("state", "Only jobs in this state.", {"type": "string", "enum": [s.value for s in State]}),
-    _query("verdict", "Only jobs with this verdict.", {"type": "string", "enum": [v.value for v in Verdict]}),
-    _query("language", "Only jobs in this language.", {"type": "string"}),
+    query_parameter("cursor", "`next_cursor` of the page before.", {"type": "string"}),
+    query_parameter("state", "Only jobs in this state.", {"type": "string", "enum": [s.value for s in State]}),
+    query_parameter(
+        "verdict", "Only jobs with this verdict.", {"type": "string", "enum": [v.value for v in Verdict]}
+    ),
+    query_parameter("language", "Only jobs in this language.", {"type": "string"}),
 ]
 
 EXAMPLES: dict[str, Any] = {
@@ -78,9 +102,15 @@ def operation(
     *,
     problems: Iterable[Kind] = (),
     body: type[BaseModel] | None = None,
+    binary_body: str | None = None,
     parameters: Iterable[dict[str, Any]] = (),
+    binary: Mapping[int, str] | None = None,
+    empty: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
-    """Arguments of a route decorator that declare what the route takes and answers."""
+    """Arguments of a route decorator that declare what the route takes and answers.
+
+    `binary` are answers with bytes of any type, `empty` those without a body.
+    """
     responses: dict[int | str, Any] = {
         status: {
             "description": description,
@@ -88,6 +118,10 @@ def operation(
         }
         for status, (model, description) in answers.items()
     }
+    for status, description in (binary or {}).items():
+        responses[status] = {"description": description, "content": {"*/*": _BINARY}}
+    for status, description in (empty or {}).items():
+        responses[status] = {"description": description, "content": {}}
     for kind in problems:
         _add_problem(responses, kind)
     extra: dict[str, Any] = {"parameters": list(parameters)}
@@ -96,7 +130,12 @@ def operation(
             "required": True,
             "content": {"application/json": {"schema": _ref(body), "examples": EXAMPLES}},
         }
+    if binary_body is not None:
+        content = {"application/octet-stream": _BINARY}
+        extra["requestBody"] = {"required": True, "description": binary_body, "content": content}
+    plain: dict[str, Any] = {"response_class": Response} if binary or empty else {}  # else it declares JSON
     return {
+        **plain,
         "summary": summary,
         "responses": responses,
         "openapi_extra": extra,
@@ -144,7 +183,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         for model in vars(schemas).values()
         if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
     ]
-    inputs = (schemas.JobRequest, schemas.LimitsRequest)
+    inputs = (schemas.JobRequest, schemas.LimitsRequest, schemas.FileRequest)
     _, definitions = models_json_schema(
         [(m, "validation" if m in inputs else "serialization") for m in models if m is not BaseModel],
         ref_template="#/components/schemas/{model}",

@@ -3,12 +3,14 @@ the OpenAPI document tells, and tests hold real answers against them.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from domain.files import MOST_INPUTS, LeftOut
+from domain.results import Result
 from domain.states import State, Verdict
 
 MOST_ARGS = 64
@@ -46,6 +48,15 @@ class LimitsRequest(_Strict):
     )
 
 
+class FileRequest(_Strict):
+    """A file for the work folder: exactly one of `content`, `base64` and `file`."""
+
+    name: str = Field(description="Relative to the work folder; folders in it are made.")
+    content: str | None = Field(default=None, description="Text, written as UTF-8.")
+    base64: str | None = Field(default=None, description="Bytes, in the base64 of RFC 4648, section 4.")
+    file: str | None = Field(default=None, description="The id of an uploaded file (`POST /v1/files`).")
+
+
 class JobRequest(_Strict):
     """A job: exactly one of `code` and `task`."""
 
@@ -67,6 +78,11 @@ class JobRequest(_Strict):
         default={},
         max_length=MOST_ENV,
         description="Added to the program's environment; 32 KiB in all, names included.",
+    )
+    files: list[FileRequest] = Field(
+        default=[],
+        max_length=MOST_INPUTS,
+        description="Files for the work folder; their number and sizes have limits in the profile.",
     )
     labels: dict[LabelName, LabelValue] = Field(default={}, max_length=MOST_LABELS)
     reuse: Literal["never", "caller"] = Field(
@@ -154,12 +170,54 @@ class Outputs(_Answer):
     stderr_truncated: bool
 
 
-class Job(JobSummary, Outputs):
-    """A job. Outputs and usage are those of its last attempt."""
+class Input(_Answer):
+    """A file that the request brought; `file` is the id of an uploaded one."""
+
+    name: str
+    size: int
+    sha256: str
+    file: UUID | None
+
+
+class ArtifactLinks(_Answer):
+    """Where an artifact can be fetched."""
+
+    self: str
+
+
+class Artifact(_Answer):
+    """A file that the program left. `base64` is its content where `inline` asked for it, else null."""
+
+    name: str
+    size: int
+    media_type: str
+    sha256: str
+    base64: str | None
+    links: ArtifactLinks
+
+
+class LeftOutFile(_Answer):
+    """Something in the work folder that did not become an artifact."""
+
+    name: str
+    reason: LeftOut
+
+
+class Leavings(_Answer):
+    """What a program left. `left_out_more` counts what was left out and is not in `left_out`."""
+
+    artifacts: list[Artifact]
+    left_out: list[LeftOutFile]
+    left_out_more: int
+    results: list[Result]
+
+
+class Job(JobSummary, Outputs, Leavings):
+    """A job. Outputs, artifacts, results and usage are those of its last attempt."""
 
     code: str | None
     limits: Limits
-    artifacts: list[Any]
+    files: list[Input]
     usage: Usage
     attempts: list[AttemptSummary]
 
@@ -171,7 +229,13 @@ class AttemptLinks(_Answer):
     job: str
 
 
-class Attempt(Outputs):
+class ArtifactList(Leavings):
+    """What an attempt left."""
+
+    attempt: int
+
+
+class Attempt(Outputs, Leavings):
     """One run of the code. `code` is null where it is the job's own."""
 
     job_id: UUID
@@ -192,6 +256,17 @@ class AttemptList(_Answer):
     """All attempts of a job, in order."""
 
     attempts: list[AttemptSummary]
+
+
+class File(_Answer):
+    """An uploaded file."""
+
+    id: UUID
+    name: str
+    size: int
+    sha256: str
+    created_at: datetime
+    links: ArtifactLinks
 
 
 class PageLinks(_Answer):
@@ -254,6 +329,7 @@ class Profile(_Answer):
     title: str
     limits: dict[str, Range]
     fixed: dict[str, int]
+    files: dict[str, int]
 
 
 class ProfileList(_Answer):

@@ -13,6 +13,7 @@ from api.offered import Offered
 from api.settings import Settings
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
+from storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Services:
     catalogue: Catalogue
     bell: Bell
     waiting: Waiting
+    storage: Storage
 
 
 def services_of(request: Request) -> Services:

@@ -1,6 +1,7 @@
 """Settings of the API process: environment variables that start with `RETORT_`, read once."""
 
 from pathlib import Path
+from tempfile import gettempdir
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +25,13 @@ class Settings(BaseSettings):
     languages: Path | None = None
     catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
+    state_dir: Path = Field(default_factory=lambda: Path(gettempdir()))
+    storage_url: str | None = None  # where files and artifacts are, as for the workers; else in state_dir
+
+    max_file_bytes: int = Field(default=64 * MIB, ge=1)  # of one uploaded file
+    max_stored_bytes: int = Field(default=1024 * MIB, ge=1)  # of all files that a caller has uploaded
+    max_inline_bytes: int = Field(default=8 * MIB, ge=0)  # of artifacts within an answer
+    upload_timeout_s: float = Field(default=600, gt=0)  # for a client to send a file
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)
     max_code_bytes: int = Field(default=MIB, ge=1)
     body_timeout_s: float = Field(default=30, gt=0)  # for a client to send its body

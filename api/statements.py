@@ -3,11 +3,29 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Select, Uuid, and_, bindparam, func, literal_column, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Integer,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
+from domain.statements import UNFINISHED
 from domain.states import FINAL_STATES
-from domain.tables import attempts, jobs
+from domain.tables import artifacts, attempts, files, jobs
 
 #: ids -> those of them that have ended.
 FINAL_AMONG: Executable = select(jobs.c.id).where(
@@ -30,6 +48,9 @@ _LAST_ATTEMPT = (
     "sandbox_start",
     "sandbox_start_s",
     "sandbox_reused",
+    "artifacts",
+    "left_out",
+    "results",
 )
 _SUMMARY = (
     "id",
@@ -46,6 +67,18 @@ _SUMMARY = (
 )
 
 
+def _kept() -> ColumnElement[Any]:
+    """The artifacts of the attempt in the row, as JSON; not looked for where it left none."""
+    pairs: list[ColumnElement[Any]] = []
+    for name in ("id", "name", "size", "media_type"):
+        pairs += [literal_column(f"'{name}'"), artifacts.c[name]]
+    pairs += [literal_column("'sha256'"), func.encode(artifacts.c.sha256, literal_column("'hex'"))]
+    found = select(func.jsonb_agg(aggregate_order_by(func.jsonb_build_object(*pairs), artifacts.c.name))).where(
+        artifacts.c.job_id == attempts.c.job_id, artifacts.c.attempt == attempts.c.number
+    )
+    return case((attempts.c.artifacts > literal_column("0"), found.scalar_subquery())).label("a_kept")
+
+
 def _job_with_attempts() -> Executable:
     """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
     highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
@@ -59,8 +92,9 @@ def _job_with_attempts() -> Executable:
     )
     return (
         select(
-            *(jobs.c[name] for name in (*_SUMMARY, "limits", "code")),
+            *(jobs.c[name] for name in (*_SUMMARY, "limits", "code", "files")),
             *(attempts.c[name].label(f"a_{name}") for name in _LAST_ATTEMPT),
+            _kept(),
             short.label("attempts"),
         )
         .outerjoin(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.number == highest))
@@ -76,7 +110,7 @@ JOB: Executable = _job_with_attempts()
 
 #: id, caller_id, number -> one attempt, if the job is the caller's.
 ATTEMPT: Executable = (
-    select(attempts)
+    select(attempts, _kept())
     .join(jobs)
     .where(
         jobs.c.id == bindparam("id"),
@@ -103,3 +137,69 @@ def list_jobs(caller_id: UUID, *, below: UUID | None, most: int, **equal: str) -
         .limit(most)
     )
     return found if below is None else found.where(jobs.c.id < below)
+
+
+# --- files and artifacts ------------------------------------------------------------------------------
+
+_attempt = func.coalesce(
+    cast(bindparam("number"), Integer),
+    select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery(),
+)
+
+#: id, caller_id, number or None for the last -> what an attempt left.
+LEAVINGS: Executable = (
+    select(attempts.c.number, attempts.c.left_out, attempts.c.results, _kept())
+    .join(jobs)
+    .where(
+        jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"), attempts.c.number == _attempt
+    )
+)
+
+#: id, caller_id, number or None for the last, name -> an artifact, if the job is the caller's.
+GET_ARTIFACT: Executable = (
+    select(artifacts)
+    .join(jobs)
+    .where(
+        jobs.c.id == bindparam("id"),
+        jobs.c.caller_id == bindparam("caller_id"),
+        artifacts.c.attempt == _attempt,
+        artifacts.c.name == bindparam("name"),
+    )
+)
+
+_file_of_caller = and_(files.c.id == bindparam("id"), files.c.caller_id == bindparam("caller_id"))
+
+#: id, caller_id -> an uploaded file.
+GET_FILE: Executable = select(files).where(_file_of_caller)
+
+
+def _insert_file() -> Executable:
+    names = ("id", "caller_id", "name", "size", "sha256")
+    stored = (
+        select(func.coalesce(func.sum(files.c.size), 0))
+        .where(files.c.caller_id == bindparam("caller_id"))
+        .scalar_subquery()
+    )
+    row = [cast(bindparam(name), files.c[name].type) for name in names]
+    fits = stored + cast(bindparam("size"), BigInteger) <= cast(bindparam("most"), BigInteger)
+    return insert(files).from_select(names, select(*row).where(fits)).returning(files)
+
+
+#: Columns of `files`, most -> the row, unless the caller's files would have more than `most` bytes together.
+INSERT_FILE: Executable = _insert_file()
+
+#: id, caller_id, uses ([{"file": id}]) -> the id, if it was deleted; not while an unfinished job needs it.
+DELETE_FILE: Executable = (
+    delete(files)
+    .where(
+        _file_of_caller,
+        ~exists(
+            select(jobs.c.id).where(
+                jobs.c.caller_id == bindparam("caller_id"),
+                UNFINISHED,
+                jobs.c.files.contains(bindparam("uses", type_=JSONB)),
+            )
+        ),
+    )
+    .returning(files.c.id)
+)

@@ -51,13 +51,25 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A language that code may be in. `file`: what a program is called; `compiled`: a compiler runs first."""
+    """A language that code may be in.
+
+    Attributes:
+        file: what a program is called.
+        compiled: a compiler runs first.
+        makes: what that calls the program it makes; None where there is none.
+    """
 
     name: str
     title: str
     file: str
     compiled: bool
     variants: tuple[Variant, ...]
+    makes: str | None = None
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """Names of the program's own files in the work folder."""
+        return (self.file,) if self.makes is None else (self.file, self.makes)
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -105,7 +117,8 @@ def load_languages(path: Path | None = None) -> dict[str, Language]:
             name=name,
             title=entry["title"],
             file=entry["file"],
-            compiled=entry.get("compiled", False),
+            compiled="makes" in entry,
+            makes=entry.get("makes"),
             variants=tuple(
                 Variant(
                     image=each["image"],

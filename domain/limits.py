@@ -16,6 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from domain.files import FileLimits
+
 
 class LimitError(ValueError):
     """A request asked for a limit outside its profile's range.
@@ -83,6 +85,7 @@ class Profile:
     title: str
     choices: Mapping[str, Choice]
     fixed: Fixed
+    files: FileLimits
 
     @property
     def defaults(self) -> Limits:
@@ -121,6 +124,7 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             title=entry["title"],
             choices={key: Choice(**value) for key, value in entry["choices"].items()},
             fixed=Fixed(**entry["fixed"]),
+            files=FileLimits(**entry["files"]),
         )
         for name, entry in _read("profiles.toml", path).items()
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
     Double,
     Executable,
@@ -19,20 +20,25 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    column,
+    delete,
+    exists,
     func,
     insert,
     literal,
+    literal_column,
+    or_,
     select,
     text,
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import State
-from domain.tables import api_keys, attempts, callers, jobs, workers
+from domain.tables import api_keys, artifacts, attempts, callers, files, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 _no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -58,6 +64,9 @@ AUTHENTICATE: Executable = (
 
 #: Columns of `jobs` as parameters. Gives `created_at` back.
 INSERT_JOB: Executable = insert(jobs).returning(jobs.c.created_at)
+
+#: The same with files and inline_files: a statement of its own, so that a job without pays nothing.
+INSERT_JOB_WITH_FILES: Executable = insert(jobs).returning(jobs.c.created_at)
 
 _job_of_caller = and_(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
 
@@ -87,6 +96,8 @@ _claimed_columns = (
     jobs.c.stdin,
     jobs.c.args,
     jobs.c.env,
+    jobs.c.files,
+    jobs.c.inline_files,
     jobs.c.reuse,
     jobs.c.created_at,
     jobs.c.started_at,
@@ -184,9 +195,16 @@ ATTEMPT_FIELDS = (
     "worker",
 )
 
+#: What it records beside these when it left files, or results.
+LEFT_FIELDS = ("artifacts", "left_out", "results")
 
-def _end_attempt(state: State, **values: Any) -> Executable:
-    """Move my job to `state` and record the attempt that led there, in one statement."""
+
+def _end_attempt(state: State, *, left: bool = False, **values: Any) -> Executable:
+    """Move my job to `state` and record the attempt that led there, in one statement.
+
+    With `left` also what it left: a_artifacts, a_left_out, a_results, and `kept`, a JSON array of artifacts.
+    """
+    fields = ATTEMPT_FIELDS + (LEFT_FIELDS if left else ())
     final = {"finished_at": func.now()} if state is not State.QUEUED else {"rung_at": func.now()}
     moved = (
         update(jobs)
@@ -195,24 +213,56 @@ def _end_attempt(state: State, **values: Any) -> Executable:
         .returning(jobs.c.id)
         .cte("moved")
     )
-    record = [cast(bindparam(f"a_{name}"), attempts.c[name].type).label(name) for name in ATTEMPT_FIELDS]
+    record = [cast(bindparam(f"a_{name}"), attempts.c[name].type).label(name) for name in fields]
     # The database's clock again: the worker tells how long, never when.
     began = func.now() - func.make_interval(
         0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
     )
+    number = cast(_next_number(moved.c.id), Integer)
+    ended = insert(attempts).from_select(
+        ["job_id", "number", "started_at", *fields],
+        select(moved.c.id, number, began, *record),
+    )
+    if left:
+        ended = ended.add_cte(_keep(moved, number))
+    return ended.returning(attempts.c.number)
+
+
+def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
+    """Insert the artifacts in the parameter `kept`, if the job moved."""
+    names = ("id", "name", "media_type", "size", "sha256")
+    rows = func.jsonb_to_recordset(cast(bindparam("kept"), JSONB)).table_valued(
+        column("id", Uuid),
+        column("name", Text),
+        column("media_type", Text),
+        column("size", BigInteger),
+        column("sha256", Text),  # in hexadecimal
+    )
+    kept = rows.render_derived(name="kept", with_types=True)
+    found = [kept.c[name] for name in names[:-1]]
     return (
-        insert(attempts)
+        insert(artifacts)
         .from_select(
-            ["job_id", "number", "started_at", *ATTEMPT_FIELDS],
-            select(moved.c.id, cast(_next_number(moved.c.id), Integer), began, *record),
+            ["job_id", "attempt", *names],
+            select(moved.c.id, number, *found, func.decode(kept.c.sha256, "hex")).select_from(
+                moved.join(kept, literal(True))
+            ),
         )
-        .returning(attempts.c.number)
+        .cte("keep")
     )
 
 
 #: id, token, verdict and reason of the job, a_… of the attempt -> the attempt's number, if the lease held.
 FINISH: Executable = _end_attempt(
     State.FINISHED,
+    verdict=bindparam("b_verdict", type_=Text),
+    reason=bindparam("b_reason", type_=Text),
+)
+
+#: The same for an attempt that left something.
+FINISH_LEFT: Executable = _end_attempt(
+    State.FINISHED,
+    left=True,
     verdict=bindparam("b_verdict", type_=Text),
     reason=bindparam("b_reason", type_=Text),
 )
@@ -320,3 +370,57 @@ WORKER_SILENT_S = 6
 LIVE_WORKERS: Select[Any] = select(workers).where(
     workers.c.seen_at > func.now() - text(f"interval '{WORKER_SILENT_S} seconds'"),
 )
+
+# --- files and artifacts ------------------------------------------------------------------------------
+
+#: ids, caller_id -> those of the uploaded files that are the caller's.
+FILES_OF_CALLER: Executable = select(files.c.id, files.c.size, files.c.sha256).where(
+    files.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    files.c.caller_id == bindparam("caller_id"),
+)
+
+_ids = ARRAY(Uuid)
+
+#: ids -> those of them that are artifacts, or uploaded files.
+ARTIFACTS_AMONG: Executable = select(artifacts.c.id).where(
+    artifacts.c.id == func.any(bindparam("ids", type_=_ids))
+)
+FILES_AMONG: Executable = select(files.c.id).where(files.c.id == func.any(bindparam("ids", type_=_ids)))
+
+#: As the two partial indexes say it: few jobs have not ended, among however many that have.
+UNFINISHED: ColumnElement[bool] = or_(
+    jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.lease_token.is_not(None)
+)
+
+
+def _days_ago(created_at: ColumnElement[Any]) -> ColumnElement[bool]:
+    return created_at < func.now() - func.make_interval(0, 0, 0, bindparam("days", type_=Integer))
+
+
+def _expire_artifacts() -> Executable:
+    old = (
+        select(artifacts.c.id)
+        .join(jobs)
+        .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)
+
+
+#: days, most -> artifacts of that age, now without a row; not of jobs that have not ended.
+EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
+
+
+def _expire_files() -> Executable:
+    use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
+    needed = select(jobs.c.id).where(UNFINISHED, jobs.c.files.contains(use))
+    old = (
+        select(files.c.id)
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
+
+
+#: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
+EXPIRE_FILES: Executable = _expire_files()

@@ -82,6 +82,8 @@ jobs = Table(
     Column("stdin", LargeBinary),
     Column("args", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("env", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("files", JSONB(none_as_null=True)),  # domain.files.Given of each input; null without any
+    Column("inline_files", LargeBinary),  # the contents of the inline ones, one after the other
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
     # Where it stands.
@@ -136,6 +138,9 @@ attempts = Table(
     Column("image_digest", Text),
     Column("runtime", Text),
     Column("worker", Text),
+    Column("artifacts", Integer, nullable=False, server_default="0"),  # how many it left
+    Column("left_out", JSONB(none_as_null=True)),  # {"files": {name: LeftOut}, "more": count}; null for nothing
+    Column("results", JSONB(none_as_null=True)),  # tables and charts, as worker.results lets them pass
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("finished_at", DateTime(timezone=True), nullable=False, server_default=_now),
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
@@ -146,7 +151,7 @@ attempts = Table(
 artifacts = Table(
     "artifacts",
     metadata,
-    Column("id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),  # domain.files.artifact_key says where its content is
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("name", Text, nullable=False),  # as the program called it, made safe to show
@@ -155,6 +160,20 @@ artifacts = Table(
     Column("sha256", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     UniqueConstraint("job_id", "attempt", "name"),
+    Index("ix_artifacts_created_at", "created_at"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # domain.files.file_key says where its content is
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("sha256", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_files_caller_id", "caller_id"),
+    Index("ix_files_created_at", "created_at"),
 )
 
 workers = Table(

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.states import State
+from storage.store import StorageError
 from worker.broker import Bell
 from worker.languages import Offers
 from worker.leases import Leases
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
 REPORT_S = 1.0
+
+#: Seconds between looks for files and artifacts that nobody needs any more.
+RETAIN_S = 600.0
 
 #: Seconds between tries to examine the sandboxes, and between examinations.
 GUARD_S = 2.0
@@ -72,6 +76,8 @@ class Every:
                 self._step()
             except SQLAlchemyError as e:
                 log.warning("%s: the database is away: %s", self._name, str(e).splitlines()[0])
+            except StorageError as e:
+                log.warning("%s: %s", self._name, e)
             except Exception:  # a worker whose sweeper ended unnoticed would lose jobs
                 log.exception("%s failed; it goes on", self._name)
             if self._stop.wait(self._seconds):

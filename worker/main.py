@@ -15,11 +15,13 @@ from domain.bell import ADVANCE, SANDBOX_QUEUE
 from domain.languages import Language, load_languages
 from domain.limits import Profile, load_profiles
 from domain.logs import configure
+from storage.store import Storage, default_url
 from worker import housekeeping
 from worker.broker import Bell, celery_app
 from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
 from worker.pipeline import Pipeline
+from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox.engine import Engine
 from worker.sandbox.pool import Pool, PoolSettings
@@ -75,6 +77,7 @@ def run(settings: WorkerSettings) -> int:
         closing.callback(store.close)
         bell = Bell(app, settings.redis_url)
         closing.callback(bell.close)
+        storage = Storage(settings.storage_url or default_url(settings.state_dir))
         engine = Engine()
         pool = Pool(
             engine,
@@ -101,6 +104,7 @@ def run(settings: WorkerSettings) -> int:
             bell=bell,
             offers=offers,
             profiles=profiles,
+            storage=storage,
         )
         reporter = housekeeping.Reporter(
             store=store,
@@ -112,6 +116,9 @@ def run(settings: WorkerSettings) -> int:
             offers=offers,
             jobs=settings.jobs,
         )
+        retention = Retention(
+            store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
+        )
         guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
         store.warm_up(settings.jobs)
         leases.open()
@@ -121,6 +128,7 @@ def run(settings: WorkerSettings) -> int:
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
             housekeeping.Every(LOOK_S, "images", offers.look),
+            housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
         ):
             every.open()

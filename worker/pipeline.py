@@ -2,22 +2,25 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from domain.bell import MAX_CLAIMS
 from domain.languages import Language
 from domain.limits import Profile
+from domain.results import believed
 from domain.states import State, Verdict
+from storage.store import Storage, StorageError
 from worker.broker import Bell
+from worker.files import Artifacts, InputGone, inputs
 from worker.languages import NotOffered, Offers
 from worker.leases import Lease, Leases
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
-from worker.sandbox.running import Ending, Program
+from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
-from worker.store import ClaimedJob, Store
+from worker.store import ClaimedJob, Left, Store
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,9 @@ class Pipeline:
         bell: Bell,
         offers: Offers,
         profiles: Mapping[str, Profile],
+        storage: Storage,
     ) -> None:
+        self._storage = storage
         self._store = store
         self._leases = leases
         self._pool = pool
@@ -64,45 +69,68 @@ class Pipeline:
                 language, image = self._offers.choose(job.language, job.profile)
             except (KeyError, NotOffered) as e:
                 # Stored by another version, with other profiles or images; no retry here would change it.
-                reason = str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}"
-                self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
-                self._bell.tell(job.id, State.BROKEN)
+                self._break(job, str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}")
                 return
             try:
-                lent = self._pool.take(
-                    image,
-                    profile,
-                    code=(job.code or "").encode(),
-                    caller=str(job.caller_id) if job.reuse == "caller" else None,
-                )
-            except PoolUnavailable as e:
-                log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+                with inputs(job, self._storage) as files:
+                    self._lend(job, language, lease, image, profile, files)
+            except InputGone as e:
+                self._break(job, str(e))
+            except StorageError as e:
+                log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
                 self._store.release(job)
-                return
-            self._run(job, language, lease, lent)
 
-    def _run(self, job: ClaimedJob, language: Language, lease: Lease, lent: Lent) -> None:
+    def _lend(
+        self,
+        job: ClaimedJob,
+        language: Language,
+        lease: Lease,
+        image: str,
+        profile: Profile,
+        files: Sequence[Input],
+    ) -> None:
+        try:
+            lent = self._pool.take(
+                image,
+                profile,
+                code=(job.code or "").encode(),
+                caller=str(job.caller_id) if job.reuse == "caller" else None,
+            )
+        except PoolUnavailable as e:
+            log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
+            return
+        self._run(job, lease, lent, self._program(job, language, files))
+
+    def _break(self, job: ClaimedJob, reason: str) -> None:
+        """It cannot run here, and no retry would change it."""
+        if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
+            self._bell.tell(job.id, State.BROKEN)
+
+    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent, program: Program) -> None:
         reusable = False
+        artifacts = Artifacts(self._storage)
         reset = lent.cell.caller is not None
         try:
             try:
                 with lease.guarding(lent.cell.kill):
                     ending = lent.cell.run(
-                        self._program(job, language),
+                        program,
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
+                        sink=artifacts,
                     )
             except CellLost as e:
                 self._crashed(job, lent, str(e))
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending)
-            reusable = reset and ending.status is not None
+            self._finish(job, lent, ending, artifacts)
+            reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob, language: Language) -> Program:
+    def _program(self, job: ClaimedJob, language: Language, files: Sequence[Input]) -> Program:
         return Program(
             code=(job.code or "").encode(),
             file=language.file,
@@ -111,9 +139,11 @@ class Pipeline:
             args=job.args,
             env=job.env,
             stdin=job.stdin,
+            files=files,
+            collect=self._profiles[job.profile].files,
         )
 
-    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending) -> None:
+    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
         decision = decide(ending)
         attempt = {
             **self._attempt(lent),
@@ -129,7 +159,8 @@ class Pipeline:
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
         }
-        if self._store.finish(job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt):
+        reason, left = decision.reason, _left(ending, artifacts)
+        if self._store.finish(job, verdict=decision.verdict.value, reason=reason, attempt=attempt, left=left):
             self._bell.tell(job.id, State.FINISHED)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
@@ -158,3 +189,13 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _left(ending: Ending, artifacts: Artifacts) -> Left | None:
+    """What the program left, if anything."""
+    left_out = {**ending.left_out, **artifacts.not_stored}
+    if not (artifacts.kept or left_out or ending.left_out_more or artifacts.results):
+        return None
+    told = {"files": left_out, "more": ending.left_out_more} if left_out or ending.left_out_more else None
+    results = believed(artifacts.results, {kept["name"] for kept in artifacts.kept})
+    return Left(artifacts.kept, told, results)

@@ -41,8 +41,15 @@ class WorkerSettings(BaseSettings):
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),
-        description="Folder of the lock that keeps an instance single.",
+        description="Folder of the lock that keeps an instance single, and of the storage.",
     )
+    storage_url: str | None = Field(
+        default=None,
+        description="Where files and artifacts are: file:///folder or s3://bucket/prefix; the API must be told "
+        "the same. Default: storage/ in the state folder.",
+    )
+    artifacts_days: int = Field(default=30, ge=0, description="Days that artifacts are kept; 0 is for ever.")
+    files_days: int = Field(default=30, ge=0, description="Days that uploaded files are kept; 0 is for ever.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @property

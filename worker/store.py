@@ -5,11 +5,13 @@ A method that writes for a job names the lease token; False means that the lease
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -22,7 +24,8 @@ from worker.hot import Hot
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
+_SWEEP_LOCK = 0x7265746F  # any numbers that nobody else takes
+_RETENTION_LOCK = 0x72657470
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,17 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
+    inline_files: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an attempt left: artifacts that are stored, what was left out, results that passed."""
+
+    artifacts: list[dict[str, Any]]
+    left_out: dict[str, Any] | None
+    results: list[dict[str, Any]] | None
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -57,6 +71,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         args=tuple(row.args),
         env=row.env,
         reuse=row.reuse,
+        files=row.files or (),
+        inline_files=bytes(row.inline_files or b""),
     )
 
 
@@ -75,10 +91,12 @@ class Store:
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        # Retention takes its time: one connection holds the lock that keeps it single, one works.
+        self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
     def close(self) -> None:
         """Close every connection."""
-        for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
+        for engine in (self._durable, self._hasty, self._reserved, self._sweeping, self._slow):
             engine.dispose()
 
     def warm_up(self, connections: int) -> None:
@@ -101,10 +119,26 @@ class Store:
                 return _job(row, token)
         return None
 
-    def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
-        """Record the attempt and its verdict, and end the job."""
+    def finish(
+        self,
+        job: ClaimedJob,
+        *,
+        verdict: str,
+        reason: str | None,
+        attempt: dict[str, Any],
+        left: Left | None = None,
+    ) -> bool:
+        """Record the attempt, its verdict and what it left, and end the job."""
         values = {"b_verdict": verdict, "b_reason": _storable(reason)}
-        return self._end(statements.FINISH, job, attempt, values)
+        if left is None:
+            return self._end(statements.FINISH, job, attempt, values)
+        values |= {
+            "kept": _json(left.artifacts),
+            "a_artifacts": len(left.artifacts),
+            "a_left_out": _json(left.left_out),
+            "a_results": _json(left.results),
+        }
+        return self._end(statements.FINISH_LEFT, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and queue the job again."""
@@ -150,6 +184,35 @@ class Store:
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
             return broken, [row.id for row in overdue]
 
+    @contextmanager
+    def alone_in_retention(self) -> Iterator[bool]:
+        """A block in which no other process removes old files; False if one does."""
+        with self._slow.connect() as connection:
+            key = {"k": _RETENTION_LOCK}
+            alone = bool(connection.execute(text("SELECT pg_try_advisory_lock(:k)"), key).scalar())
+            try:
+                yield alone
+            finally:
+                if alone:
+                    connection.execute(text("SELECT pg_advisory_unlock(:k)"), key)
+
+    def expire_artifacts(self, days: int, most: int) -> list[UUID]:
+        """Forget artifacts that are so old: their ids."""
+        return self._ids(statements.EXPIRE_ARTIFACTS, {"days": days, "most": most})
+
+    def expire_files(self, days: int, most: int) -> list[UUID]:
+        """Forget uploaded files that are so old: their ids."""
+        return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
+        """Those of the ids that have a row among the `artifacts` or `files`."""
+        statement = statements.ARTIFACTS_AMONG if kind == "artifacts" else statements.FILES_AMONG
+        return set(self._ids(statement, {"ids": ids}))
+
+    def _ids(self, statement: Executable, values: dict[str, Any]) -> list[UUID]:
+        with self._slow.connect() as connection:
+            return [row.id for row in connection.execute(statement, values)]
+
     # --- ourselves --------------------------------------------------------------------------------
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:
@@ -162,6 +225,10 @@ class Store:
         """Say that this worker leaves."""
         with self._reserved.connect() as connection:
             connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _storable(value: Any) -> Any:

@@ -8,7 +8,9 @@ from api import documents, statements
 from api.answers import json_answer
 from api.auth import Caller, caller_of
 from api.body import read_json
-from api.openapi import BAD_BODY, LIST_PARAMETERS, PREFER_HEADER, WAIT_PARAMETER, operation
+from api.inline import inline_of, put_inline
+from api.inputs import check_inputs
+from api.openapi import BAD_BODY, INLINE_PARAMETER, LIST_PARAMETERS, PREFER_HEADER, WAIT_PARAMETER, operation
 from api.paging import Page
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
@@ -16,7 +18,7 @@ from api.queries import query_of, wait_of
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
 from api.services import Services, services_of
 from domain.ids import new_id
-from domain.statements import GET_STATE, INSERT_JOB
+from domain.statements import GET_STATE, INSERT_JOB, INSERT_JOB_WITH_FILES
 from domain.states import FINAL_STATES
 
 router = APIRouter(prefix="/v1")
@@ -35,7 +37,7 @@ _NOT_FOUND = "there is no such job"
         },
         problems=(*BAD_BODY, Kind.NO_GATEWAY),
         body=JobRequest,
-        parameters=[PREFER_HEADER],
+        parameters=[PREFER_HEADER, INLINE_PARAMETER],
     ),
 )
 async def submit(request: Request) -> Response:
@@ -44,19 +46,30 @@ async def submit(request: Request) -> Response:
     caller = caller_of(request.scope)
     wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s))
     seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
-    row = wanted.row()
+    inline = inline_of(query_of(request, "inline"), services.settings.max_inline_bytes)
+    row, statement, given = wanted.row(), INSERT_JOB, []
+    if wanted.request.files:
+        inputs = await check_inputs(
+            wanted.request.files,
+            program=wanted.language.program,
+            limits=wanted.profile.files,
+            most_bytes=wanted.most_input_bytes,
+            database=services.database,
+            caller_id=caller.id,
+        )
+        row, statement, given = row | inputs.row(), INSERT_JOB_WITH_FILES, inputs.given
     job_id = new_id()
     request.scope["retort.job_id"] = job_id
     headers = {"Location": documents.job_path(job_id)}
     with services.waiting.register(job_id, wanted=bool(seconds)) as waiter:
-        stored = await services.database.hot(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
+        stored = await services.database.hot(statement, {"id": job_id, "caller_id": caller.id, **row})
         if stored is None:
             raise RuntimeError("an insert that returns nothing")
         services.bell.ring(job_id)
         if waiter is None or not seconds:
-            return json_answer(documents.fresh_job(job_id, row, stored.created_at), 202, headers)
+            return json_answer(documents.fresh_job(job_id, row, stored.created_at, given), 202, headers)
         await waiter.wait(seconds, request.is_disconnected)
-    document = await _job(services, caller, job_id)
+    document = await _job(services, caller, job_id, inline)
     headers["Preference-Applied"] = f"wait={seconds}"
     return json_answer(document, 200 if document["state"] in FINAL_STATES else 202, headers)
 
@@ -84,22 +97,24 @@ async def list_jobs(request: Request) -> Response:
         "Read a job",
         {200: (Job, "The job as it stands, finished or not.")},
         problems=(Kind.NOT_FOUND, Kind.INVALID),
-        parameters=[WAIT_PARAMETER],
+        parameters=[WAIT_PARAMETER, INLINE_PARAMETER],
     ),
 )
 async def read(request: Request, job_id: str) -> Response:
     """Reads a job; with `wait`, not before its end or the given seconds have passed."""
     services = services_of(request)
     caller = caller_of(request.scope)
-    seconds = wait_of(query_of(request, "wait"), services.settings.max_wait_s)
-    found = _job_id(job_id)
+    query = query_of(request, "wait", "inline")
+    seconds = wait_of(query, services.settings.max_wait_s)
+    inline = inline_of(query, services.settings.max_inline_bytes)
+    found = job_id_of(job_id)
     request.scope["retort.job_id"] = found
     with services.waiting.register(found, wanted=bool(seconds)) as waiter:
         if waiter is not None and seconds:
             state = await services.database.hot(GET_STATE, {"id": found, "caller_id": caller.id})
             if state is not None and state[0] not in FINAL_STATES:
                 await waiter.wait(seconds, request.is_disconnected)
-    return json_answer(await _job(services, caller, found))
+    return json_answer(await _job(services, caller, found, inline))
 
 
 @router.get(
@@ -115,7 +130,7 @@ async def list_attempts(request: Request, job_id: str) -> Response:
     query_of(request)
     rows = await services_of(request).database.all(
         statements.ATTEMPTS,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id},
     )
     if not rows:
         raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
@@ -145,21 +160,24 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
     row = await services_of(request).database.one(
         statements.ATTEMPT,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
     )
     if row is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
     return json_answer(documents.attempt(row))
 
 
-async def _job(services: Services, caller: Caller, job_id: UUID) -> documents.Document:
+async def _job(services: Services, caller: Caller, job_id: UUID, inline: int) -> documents.Document:
     row = await services.database.hot(statements.JOB, {"id": job_id, "caller_id": caller.id})
     if row is None:
         raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
-    return documents.job(row)
+    document = documents.job(row)
+    if inline and row.a_kept:
+        await put_inline(document["artifacts"], row.a_kept, inline, services.storage)
+    return document
 
 
-def _job_id(text: str) -> UUID:
+def job_id_of(text: str) -> UUID:
     """What is no UUID is no job either: the same 404, so that an answer tells nothing about ids."""
     try:
         found = UUID(text)

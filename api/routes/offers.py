@@ -48,6 +48,7 @@ async def profiles(request: Request) -> Response:
                     "title": each.title,
                     "limits": {name: asdict(choice) for name, choice in each.choices.items()},
                     "fixed": asdict(each.fixed),
+                    "files": asdict(each.files),
                 }
                 for each in offered
             ],

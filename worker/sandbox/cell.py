@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.limits import Limits
 from worker.sandbox import spec as specs
+from worker.sandbox.collecting import Sink
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.frames import PRELOAD_FRAME, PROTOCOL, Kind
 from worker.sandbox.running import Ending, OnOutput, Program, Run
@@ -123,10 +124,11 @@ class Cell:
         reset: bool = False,
         on_start: Callable[[], None] | None = None,
         on_output: OnOutput | None = None,
+        sink: Sink | None = None,
     ) -> Ending:
         """Run a program to its end, or kill the container at the time limit.
 
-        `on_start` is called while the program begins.
+        `on_start` is called while the program begins; `sink` gets the files that it leaves.
 
         With `reset` the runner makes the cell ready for another job of the same caller; `wait_clean` tells
         whether it could.
@@ -139,7 +141,7 @@ class Cell:
             self.settle(program.limits)
         except EngineError as e:
             raise CellLost(f"the engine did not set the limits: {e}") from e
-        run = Run(self._stream, self, program, on_output)
+        run = Run(self._stream, self, program, on_output, sink)
         run.begin(reset=reset)
         if on_start is not None:
             on_start()

@@ -2,12 +2,14 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from domain.files import FileLimits, LeftOut
 from domain.limits import Limits
-from worker.sandbox.frames import Kind, job_frame
+from worker.sandbox.collecting import Collecting, Sink
+from worker.sandbox.frames import FILE_CHUNK, Kind, collect_frame, file_frame, job_frame
 from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
 
 #: Seconds that a job's end may take to arrive after its time limit, before the container is killed for it.
@@ -21,9 +23,25 @@ OVERRUN_S = 1.0
 OnOutput = Callable[[str, bytes], None]
 
 
+#: Seconds past the runner's own time for collecting files, before the container is killed for it.
+COLLECT_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file for the work folder: its name there, safe by `domain.files.wrong_name`, and its content."""
+
+    name: str
+    read: Callable[[], Iterable[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `compiled`: its language has a compiler, which runs first, under a time limit of its own."""
+    """What to run.
+
+    `compiled`: its language has a compiler, which runs first, under a time limit of its own. `collect`: what
+    may be brought back of the files that it leaves; None for nothing.
+    """
 
     code: bytes
     file: str
@@ -32,6 +50,8 @@ class Program:
     env: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     compiled: bool = False
+    files: Sequence[Input] = ()
+    collect: FileLimits | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +78,9 @@ class Ending:
     compiling: bool = False
     compile_s: float | None = None  # of wall time; None where nothing was compiled, or not to the end
     level: int = 0  # of the helper it was forked from, how much was imported; 1: or an interpreter that was up
+    left_out: dict[str, LeftOut] = field(default_factory=dict)  # files that were not collected
+    left_out_more: int = 0  # how many more there are
+    lost: bool = False  # the cell failed while files were collected, after the program's end
 
 
 class Container(Protocol):
@@ -77,23 +100,33 @@ class Run:
     """The conversation. Made for one program, used once, by one thread."""
 
     def __init__(
-        self, stream: Stream, container: Container, program: Program, on_output: OnOutput | None
+        self,
+        stream: Stream,
+        container: Container,
+        program: Program,
+        on_output: OnOutput | None,
+        sink: Sink | None = None,
     ) -> None:
         self._stream = stream
         self._container = container
         self._program = program
         self._on_output = on_output
+        self._sink = sink
         self._ending = Ending(compiling=program.compiled)
         self._output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
         self._room = program.limits.output_bytes
         self._began = 0.0
 
     def begin(self, *, reset: bool) -> None:
-        """Send the program; its time begins."""
+        """Send the files and the program; its time begins when the files are sent."""
         program = self._program
+        for file in program.files:
+            self._send_file(file)
+        head = collect_frame(program.collect) if program.collect is not None else b""
         self._began = time.monotonic()
         self._stream.send(
-            job_frame(
+            head
+            + job_frame(
                 code=program.code,
                 stdin=program.stdin,
                 file=program.file,
@@ -103,6 +136,15 @@ class Run:
                 reset=reset,
             ),
         )
+
+    def _send_file(self, file: Input) -> None:
+        name = file.name
+        for piece in file.read():
+            for at in range(0, len(piece), FILE_CHUNK):
+                self._stream.send(file_frame(name, piece[at : at + FILE_CHUNK]))
+                name = ""
+        if name:
+            self._stream.send(file_frame(name, b""))
 
     def follow(self) -> tuple[Ending, bool]:
         """Hear it to its end, or end it: the facts, and whether the runner itself told the end.
@@ -119,7 +161,9 @@ class Run:
         ending.stdout_bytes, ending.stderr_bytes = len(ending.stdout), len(ending.stderr)
         if facts is not None:
             self._take_exit(facts)
-        return ending, facts is not None
+            if self._program.collect is not None:
+                self._collect(self._program.collect)
+        return ending, facts is not None and not ending.lost
 
     def _hear(self, deadline: float) -> dict[str, Any] | None:
         """Read until the job's end; None if we ended it."""
@@ -158,6 +202,38 @@ class Run:
         ending.cpu_s = ending.peak_bytes = None
         self._began = now
         return now + self._program.limits.timeout_s + GRACE_S
+
+    def _collect(self, limits: FileLimits) -> None:
+        """Hear what files the program left. That the cell fails meanwhile changes nothing of how it ended."""
+        collecting = Collecting(limits, self._sink)
+        deadline = time.monotonic() + limits.collect_s + COLLECT_GRACE_S
+        try:
+            while not collecting.done:
+                try:
+                    frame = self._stream.next(deadline - time.monotonic())
+                except CellLost:
+                    frame = None
+                if frame is None or time.monotonic() > deadline:
+                    self._lose(collecting)
+                elif frame[0] is Kind.ARTIFACT:
+                    collecting.take(frame[1])
+                elif frame[0] is Kind.COLLECTED:
+                    collecting.end(frame[1])
+                elif frame[0] is Kind.PRELOADED:
+                    self._container.preload_ended(frame[1])
+                else:
+                    raise CellLost(f"the runner broke the protocol: {frame[0]} while files were collected")
+        finally:
+            collecting.close()
+        self._ending.left_out, self._ending.left_out_more = collecting.left_out, collecting.more
+
+    def _lose(self, collecting: Collecting) -> None:
+        now = Ending()
+        self._container.explain(now)
+        self._ending.killed = now.killed
+        self._ending.lost = True
+        collecting.fail()
+        self._container.stop()
 
     def _take_output(self, kind: Kind, payload: bytes) -> None:
         self._room -= len(payload)

@@ -11,7 +11,9 @@ import sys
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.collect import NOTHING, Collector, Wanted
 from retort_runner.guest import WORK
+from retort_runner.inputs import Inputs
 from retort_runner.job import Job
 from retort_runner.launch import Launch
 from retort_runner.prestart import Prestarted
@@ -46,6 +48,8 @@ class Runner:
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.counters = Counters()
+        self.inputs = Inputs(uid)
+        self.wanted: Wanted | None = None
         # The kernel tells of ended children through this pipe, so that one poll waits for everything.
         self.wake, wake_end = os.pipe()
         os.set_blocking(self.wake, False)
@@ -135,6 +139,7 @@ class Runner:
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
+        self.inputs.end()
         zygote = self._choose(code)
         prestarted = self._take_prestarted(header)
         if self.launch is not None and self.launch.compile and not self._compile(zygote, header, code):
@@ -145,13 +150,18 @@ class Runner:
                 raise SystemExit("a helper died")
             facts = job.run(zygote)
             facts["level"] = self.zygotes.index(zygote) if prestarted is None else 1
-            wire.send_all([*job.held, (wire.EXIT, wire.facts_of(**facts))])
+            frames = [*job.held, (wire.EXIT, wire.facts_of(**facts))]
+            if self.wanted is None:
+                wire.send_all(frames)
+            else:
+                Collector(self.wanted, header["file"].encode(), self.inputs.placed, frames).collect(self.uid)
         if not header["reset"]:
             posix._exit(0)  # single use: the container ends by itself, and everything in it
         if job is not None and job.zygote_lost:
             raise SystemExit("a helper died")
         ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
         left = reset(self.uid, ours)
+        self.inputs, self.wanted = Inputs(self.uid), None
         if left is None:
             self._get_ready()
         wire.send_facts(wire.CLEAN, clean=left is None, left=left)
@@ -172,10 +182,21 @@ class Runner:
         phase = {name: facts[name] for name in ("status", "wall_s", "cpu_s")}
         frames = [(wire.PHASE, wire.facts_of(**phase))]
         compiled: bool = facts["status"] == 0
-        if not compiled:
+        if compiled:
+            self.inputs.add_made()
+        else:
             frames += [*compiler.held, (wire.EXIT, wire.facts_of(**facts, level=0))]
+            if self.wanted is not None:
+                frames.append((wire.COLLECTED, NOTHING))  # the program never began, so it left nothing
         wire.send_all(frames)
         return compiled
+
+    def place(self, payload: bytes) -> None:
+        """Write a piece of an input."""
+        try:
+            self.inputs.take(payload)
+        except OSError as error:
+            raise SystemExit(f"an input could not be written: {error}") from None
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
@@ -198,6 +219,10 @@ class Runner:
                 self.run(payload)
             elif kind == wire.PRELOAD:
                 self.preload()
+            elif kind == wire.FILE:
+                self.place(payload)
+            elif kind == wire.COLLECT:
+                self.wanted = Wanted(payload)
 
 
 def _forget_ourselves() -> None:
