@@ -1,4 +1,4 @@
-"""One API and one worker with one storage, for all tests of this folder."""
+"""One API and one worker with one storage, for the tests of each module."""
 
 import secrets
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class House:
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def house(
     services: Services, engine: docker.DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
