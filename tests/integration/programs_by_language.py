@@ -37,6 +37,7 @@ PYTHON = Spoken(
     "python",
     "main.py",
     {
+        "copy": "import os; os.mkdir('out'); open('out/b', 'w').write(open('in/a').read() + 'b')",
         "hello": "print('hello')",
         "stdin": "import sys; print(sys.stdin.read().upper(), end='')",
         "args": "import sys\nfor a in sys.argv[1:]: print(a)",
@@ -59,6 +60,8 @@ JAVASCRIPT = Spoken(
     "javascript",
     "main.js",
     {
+        "copy": "const fs = require('fs'); fs.mkdirSync('out');"
+        " fs.writeFileSync('out/b', fs.readFileSync('in/a', 'utf8') + 'b')",
         "hello": "console.log('hello')",
         "stdin": "process.stdout.write(require('fs').readFileSync(0, 'utf8').toUpperCase())",
         "args": "for (const a of process.argv.slice(2)) console.log(a)",
@@ -84,6 +87,7 @@ BASH = Spoken(
     "bash",
     "main.sh",
     {
+        "copy": "mkdir out; { cat in/a; echo -n b; } > out/b",
         "hello": "echo hello",
         "stdin": r"sed 's/.*/\U&/'",
         "args": 'for a; do printf "%s\\n" "$a"; done',
@@ -106,6 +110,7 @@ R = Spoken(
     "r",
     "main.R",
     {
+        "copy": "dir.create('out'); cat(readLines('in/a', warn = FALSE), 'b', sep = '', file = 'out/b')",
         "hello": "cat('hello\\n')",
         "stdin": "cat(toupper(readLines(file('stdin'))), sep = '\\n')",
         "args": "writeLines(commandArgs(TRUE))",
@@ -130,6 +135,8 @@ RUST = Spoken(
     "rust",
     "main.rs",
     {
+        "copy": 'use std::fs::*;\nfn main() { create_dir("out").unwrap();'
+        ' write("out/b", read_to_string("in/a").unwrap() + "b").unwrap(); }',
         "hello": 'fn main() { println!("hello"); }',
         "stdin": 'fn main() { print!("{}", std::io::read_to_string(std::io::stdin()).unwrap().to_uppercase()); }',
         "args": 'fn main() { for a in std::env::args().skip(1) { println!("{a}"); } }',

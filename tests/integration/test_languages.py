@@ -1,6 +1,7 @@
 # ruff: noqa: E501 (programs are as long as they are)
 """Every language in real cells: the same small programs, and what is peculiar to each."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import docker
 import pytest
 
+from domain.files import RESULTS
 from domain.languages import load_languages
 from domain.states import Verdict
 from tests.integration.programs_by_language import LANGUAGES
 from tests.integration.sandboxes import STANDARD, start_cell
+from tests.unit.test_cell_files import Kept
 from worker.sandbox import images, posture
 from worker.sandbox.cell import Cell
-from worker.sandbox.running import Ending, Program
+from worker.sandbox.collecting import Sink
+from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.verdict import Decision, decide
 
 NAMES = list(LANGUAGES)
@@ -71,11 +75,13 @@ Run = Callable[..., tuple[Decision, Ending]]
 def run(cells: Cells) -> Run:
     """Run a program by name, or code; gives the verdict and the facts. The cell is reset afterwards."""
 
-    def run_it(language: str, what: str, *, image: str | None = None, **parts: Any) -> tuple[Decision, Ending]:
+    def run_it(
+        language: str, what: str, *, image: str | None = None, sink: Sink | None = None, **parts: Any
+    ) -> tuple[Decision, Ending]:
         spoken = LANGUAGES[language]
         image = image or spoken.image
         cell = cells(image)
-        ending = cell.run(make(language, spoken.programs.get(what, what), **parts), reset=True)
+        ending = cell.run(make(language, spoken.programs.get(what, what), **parts), reset=True, sink=sink)
         if not cell.resetting or (left := cell.wait_clean()) is not None:
             cells.drop(image)
             assert not cell.resetting, left
@@ -85,6 +91,20 @@ def run(cells: Cells) -> Run:
 
 
 # The same for all
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_files_go_in_and_come_out(run: Run, language: str) -> None:
+    """What the program did not leave is none: its own file, what the compiler made of it, its input."""
+    for content in (b"a", b"A"):  # the second time in a cell that was reset
+        sink = Kept()
+        given = [Input("in/a", lambda content=content: [content])]  # type: ignore[misc]
+        decision, ending = run(language, "copy", files=given, collect=STANDARD.files, sink=sink)
+        assert (decision.verdict, ending.stderr, ending.lost) == (Verdict.OK, b"", False)
+        assert (sink.files, ending.left_out) == ({"out/b": content + b"b"}, {})
+    sink = Kept()
+    _, ending = run(language, "hello", collect=STANDARD.files, sink=sink)
+    assert (ending.stdout, sink.files, ending.left_out) == (b"hello\n", {}, {})
 
 
 @pytest.mark.parametrize("language", NAMES)
@@ -316,6 +336,21 @@ def test_compile_error(run: Run) -> None:
     assert ending.stdout == b""
 
 
+def test_what_does_not_compile_leaves_nothing(run: Run) -> None:
+    sink = Kept()
+    given = [Input("a.rs", lambda: [b"fn a() {"])]
+    code = "mod a;\nfn main() {}"
+    decision, ending = run("rust", code, files=given, collect=STANDARD.files, sink=sink)
+    assert (decision.verdict, sink.files, ending.left_out) == (Verdict.COMPILE_ERROR, {}, {})
+
+
+def test_a_program_written_anew_is_a_file_it_leaves(run: Run) -> None:
+    sink = Kept()
+    code = 'fn main() { std::fs::remove_file("main").unwrap(); std::fs::write("main", "new").unwrap(); }'
+    _, ending = run("rust", code, collect=STANDARD.files, sink=sink)
+    assert (ending.status, sink.files) == (0, {"main": b"new"})
+
+
 def test_warnings_are_not_the_programs_output(run: Run) -> None:
     decision, ending = run("rust", 'fn main() { let unused = 1; println!("x"); }')
     assert (decision.verdict, ending.stdout, ending.stderr) == (Verdict.OK, b"x\n", b"")
@@ -374,10 +409,13 @@ means = frame.groupby('group').value.mean()
 means.plot.bar(); plt.savefig('means.png')
 print(len(frame), means['a'], open('means.png', 'rb').read(4))
 """
-    for image in ("python", "python-3.12"):
-        decision, ending = run("python", code, image=image)
+    for image in ("python", "python-3.12", "python-extended"):
+        sink = Kept()
+        decision, ending = run("python", code, image=image, collect=STANDARD.files, sink=sink)
         assert decision.verdict is Verdict.OK, ending.stderr
         assert ending.stdout == b"100000 49999.5 b'\\x89PNG'\n"
+        assert set(sink.files) == {"data.csv", "means.png", RESULTS}
+        assert json.loads(sink.files[RESULTS])[0]["artifact"] == "means.png"
 
 
 def test_extended_images(run: Run) -> None:
