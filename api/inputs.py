@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -34,14 +34,14 @@ class Inputs:
 async def check_inputs(
     files: list[FileRequest],
     *,
-    program: str,
+    program: Collection[str],
     limits: FileLimits,
     most_bytes: int,
     database: Database,
     caller_id: UUID,
 ) -> Inputs:
-    """The files of a request. `program` is the name of the program's own file; all of them together may have
-    at most `most_bytes`.
+    """The files of a request. `program` are the names of the program's own files; all of them together may
+    have at most `most_bytes`.
 
     Raises:
         Problem: 422, naming the field and the rule.
@@ -74,7 +74,7 @@ async def check_inputs(
     return Inputs(given, b"".join(content for content in contents if content is not None))
 
 
-def _check_names(names: list[str], program: str) -> None:
+def _check_names(names: list[str], program: Collection[str]) -> None:
     for index, name in enumerate(names):
         if reason := wrong_name(name):
             raise invalid(FieldError(f"files.{index}.name", reason))

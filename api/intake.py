@@ -5,11 +5,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from api.offered import Offered
 from api.problems import FieldError, invalid
 from api.schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
 from api.tasks import TaskIntake, WantedTask
 from domain.files import MB
-from domain.limits import Language, LimitError, Limits, Profile
+from domain.languages import Language
+from domain.limits import LimitError, Limits, Profile
 from domain.states import Runtime, State
 
 _UNKNOWN = "extra_forbidden"
@@ -63,25 +65,24 @@ class Intake:
 
     def __init__(
         self,
-        languages: dict[str, Language],
+        offered: Offered,
         profiles: dict[str, Profile],
         max_code_bytes: int,
         tasks: TaskIntake,
         runtime: Runtime = Runtime.RUNC,
     ) -> None:
         self.tasks = tasks
-        self.languages = languages
+        self._offered = offered
         self.profiles = profiles
         self.runtime = runtime  # where neither request nor caller says
-        #: The tiers that live workers offer; None while no worker lives, and then nothing is known.
-        self.offered: frozenset[Runtime] | None = None
         self._max_code_bytes = max_code_bytes
 
     def check(self, body: dict[str, Any], bound: Runtime | None = None) -> Wanted:
         """The job that `body` asks for; `bound`: the only tier its caller may use.
 
         Raises:
-            Problem: 422 with every field that is wrong. Whether a task's model is served is not looked at.
+            Problem: 422 with every field that is wrong; 503 for a language that no worker has. Whether a task's
+                model is served is not looked at.
         """
         try:
             request = JobRequest.model_validate(body)
@@ -105,14 +106,11 @@ class Intake:
             )
 
     def _limits(self, request: JobRequest) -> tuple[Language, Profile, Limits]:
-        language = self.languages.get(request.language)
-        if language is None:
-            raise invalid(FieldError("language", "is not offered", sorted(self.languages)))
+        language = self._offered.language(request.language)
+        allowed = self._offered.profiles(request.language, language)
         profile = self.profiles.get(request.profile)
-        if profile is None or request.profile not in language.profiles:
-            raise invalid(
-                FieldError("profile", f"is not offered for {language.name}", sorted(language.profiles)),
-            )
+        if profile is None or request.profile not in allowed:
+            raise invalid(FieldError("profile", f"is not offered for {request.language}", sorted(allowed)))
         asked = request.limits
         try:
             limits = profile.resolve(
@@ -122,6 +120,7 @@ class Intake:
                     "cpus": asked.cpus,
                     "output_bytes": asked.output_bytes,
                     "cpu_s": asked.cpu_s,
+                    "compile_s": asked.compile_s,
                 },
             )
         except LimitError as error:
@@ -140,8 +139,9 @@ class Intake:
             raise invalid(FieldError("runtime", "is not the tier that this caller is bound to", [bound.value]))
         wanted = asked or bound or self.runtime
         # Never another one in its place; a tier that nobody offers is told at once, not after a wait.
-        if self.offered is not None and wanted not in self.offered:
-            allowed = self.offered if bound is None else self.offered & {bound}
+        tiers = self._offered.tiers
+        if tiers is not None and wanted not in tiers:
+            allowed = tiers if bound is None else tiers & {bound}
             raise invalid(FieldError("runtime", f"no worker offers {wanted.value}", sorted(allowed)))
         return wanted
 

@@ -22,7 +22,7 @@ from api.body import BodyLimit
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
-from api.offers import Offers
+from api.offered import Offered
 from api.problems import Kind, Problem
 from api.routes import artifacts, files, health, jobs, models, offers, stats
 from api.services import Services
@@ -32,7 +32,8 @@ from api.tasks import TaskIntake
 from api.waiting import Waiting
 from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
-from domain.limits import load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import load_profiles
 from domain.tasks import load_task_rules
 from storage.store import Storage, default_url
 
@@ -89,8 +90,9 @@ def _services(settings: Settings) -> Services:
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
     catalogue = _catalogue(settings)
+    offered = Offered(database, load_languages(settings.languages))
     intake = Intake(
-        load_languages(settings.languages),
+        offered,
         load_profiles(settings.profiles),
         settings.max_code_bytes,
         TaskIntake(load_task_rules(settings.tasks), catalogue),
@@ -102,7 +104,7 @@ def _services(settings: Settings) -> Services:
         redis=client,
         keys=Keys(database, settings.key_cache_s),
         intake=intake,
-        offers=Offers(database, intake),
+        offered=offered,
         serving=Serving(database, settings.models_cache_s),
         catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
@@ -124,7 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.database.warm()
     tasks = [
         asyncio.create_task(services.bell.run(), name="bell"),
-        asyncio.create_task(services.offers.run(), name="offers"),
+        asyncio.create_task(services.offered.run(), name="offered"),
         asyncio.create_task(services.waiting.listen(), name="listen"),
         asyncio.create_task(services.waiting.poll(), name="poll"),
     ]

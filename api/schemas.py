@@ -48,6 +48,9 @@ class LimitsRequest(_Strict):
     output_bytes: int | None = Field(
         default=None, description="Bytes of stdout and stderr together; a program that writes more is killed."
     )
+    compile_s: int | None = Field(
+        default=None, description="Seconds of wall time for the compiler, where the language has one."
+    )
 
 
 class FileRequest(_Strict):
@@ -81,7 +84,10 @@ class JobRequest(_Strict):
 
     code: Text | None = Field(default=None, description="The program.")
     task: Text | None = Field(default=None, description="What a model shall write a program for.")
-    language: Text = "python"
+    language: Text = Field(
+        default="python",
+        description="A name, or a name and a version, as in `python@3.11`; `GET /v1/languages` lists them.",
+    )
     profile: Text = "standard"
     limits: LimitsRequest = LimitsRequest()
     stdin: str = Field(default="", description="Standard input, sent as UTF-8.")
@@ -153,6 +159,7 @@ class Limits(_Answer):
     cpus: float
     output_bytes: int
     cpu_s: int | None
+    compile_s: int = 30
 
 
 class Usage(_Answer):
@@ -458,12 +465,28 @@ class JobList(_Answer):
     links: PageLinks
 
 
+class LanguageVersion(_Answer):
+    """A version of a language that some worker has. `name` is what a job says that wants just this one.
+
+    `profiles` are those in which that name is run by this image, `packages` what programs can import.
+    """
+
+    name: str
+    version: str
+    image: str
+    profiles: list[str]
+    system: str | None
+    packages: dict[str, str]
+
+
 class Language(_Answer):
-    """A language, and the profiles it can be run in."""
+    """A language, and the profiles it can be run in. Without `versions` no worker can run it now."""
 
     name: str
     title: str
+    compiled: bool
     profiles: list[str]
+    versions: list[LanguageVersion]
 
 
 class LanguageList(_Answer):
@@ -613,13 +636,18 @@ class Part(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether jobs will be run. `tiers`: those that live workers offer, and whether one is ready there."""
+    """Whether jobs will be run.
+
+    `tiers`: those that live workers offer, and whether one is ready there. `missing_languages`: those whose
+    image no live worker has.
+    """
 
     ready: bool
     database: Part
     redis: Part
     workers: Part
     tiers: dict[str, bool]
+    missing_languages: list[str]
 
 
 class ProblemError(_Answer):

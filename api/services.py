@@ -9,7 +9,7 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
-from api.offers import Offers
+from api.offered import Offered
 from api.serving import Serving
 from api.settings import Settings
 from api.waiting import Waiting
@@ -26,7 +26,7 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
-    offers: Offers
+    offered: Offered
     catalogue: Catalogue
     bell: Bell
     waiting: Waiting

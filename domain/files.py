@@ -8,7 +8,7 @@ True
 ('a b.txt', 'new\\\\x0aline', '\\\\xc3')
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -91,13 +91,13 @@ def wrong_name(name: str) -> str | None:
     return None
 
 
-def clash(names: Iterable[str], program: str) -> tuple[int, str] | None:
+def clash(names: Iterable[str], program: Collection[str]) -> tuple[int, str] | None:
     """The first name that cannot be beside the ones before it or the program's own: its index, and why."""
-    files = {program}
+    files = set(program)
     folders: set[str] = set()
     for index, name in enumerate(names):
         if name in files:
-            reason = "is the name of the program itself" if name == program else "is given twice"
+            reason = "is the name of the program itself" if name in program else "is given twice"
             return index, reason
         parts = name.split("/")
         above = {"/".join(parts[:n]) for n in range(1, len(parts))}

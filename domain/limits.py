@@ -1,8 +1,8 @@
-"""Limits, profiles and languages: what a request may choose. The data files beside this module hold them.
+"""Limits and profiles: what a request may choose. The data file beside this module holds them.
 
 >>> standard = load_profiles()["standard"]
 >>> standard.resolve({"timeout_s": 5})
-Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576, cpu_s=None)
+Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576, cpu_s=None, compile_s=30)
 >>> standard.resolve({"timeout_s": 500})
 Traceback (most recent call last):
     ...
@@ -38,7 +38,8 @@ class Limits:
     """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr.
 
     `cpu_s`: seconds of CPU time of all its processes together; None for no limit but what `timeout_s` and
-    `cpus` leave. Rows from before it existed lack it.
+    `cpus` leave. `compile_s`: seconds of wall time for the compiler, where the language has one; those of the
+    program come on top. Rows from before these existed lack them.
     """
 
     timeout_s: int
@@ -46,6 +47,7 @@ class Limits:
     cpus: float
     output_bytes: int
     cpu_s: int | None = None
+    compile_s: int = 30
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -117,17 +119,6 @@ class Profile:
         return Limits(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A language that code may be in, and where it runs."""
-
-    name: str
-    title: str
-    image: str
-    file: str
-    profiles: tuple[str, ...]
-
-
 def _read(name: str, path: Path | None) -> dict[str, Any]:
     if path is not None:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -146,18 +137,4 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             larger=entry.get("larger"),
         )
         for name, entry in _read("profiles.toml", path).items()
-    }
-
-
-def load_languages(path: Path | None = None) -> dict[str, Language]:
-    """The languages by name, from `path` or from the file that comes with us."""
-    return {
-        name: Language(
-            name=name,
-            title=entry["title"],
-            image=entry["image"],
-            file=entry["file"],
-            profiles=tuple(entry["profiles"]),
-        )
-        for name, entry in _read("languages.toml", path).items()
     }

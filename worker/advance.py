@@ -40,7 +40,7 @@ class Steps:
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues that it listens to."""
-        tiers = () if self._running is None else self._running.offers
+        tiers = () if self._running is None else self._running.tiers
         return tuple(queue for state in self.serves for queue in queues_of(state, tiers))
 
     def advance(self, job_id: UUID) -> None:

@@ -5,7 +5,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,8 @@ from uuid import UUID
 from celery import Celery, signals
 
 from domain.bell import ADVANCE
-from domain.limits import load_languages, load_profiles
+from domain.languages import Language, load_languages
+from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from storage.store import Storage, default_url
 from worker import asking, housekeeping
@@ -22,11 +23,12 @@ from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.generating import Generating
 from worker.judging import Judging
+from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
 from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
-from worker.pipeline import Images, Pipeline
+from worker.pipeline import Pipeline
 from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox.engine import Engine, EngineError
@@ -53,9 +55,26 @@ def only_one(settings: WorkerSettings) -> Iterator[None]:
         yield
 
 
-def _tags() -> dict[str, str]:
-    """The images as this version of the code wants them."""
-    return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
+def _keep_warm(
+    settings: WorkerSettings,
+    pool: Pool,
+    offers: Offers,
+    languages: Mapping[str, Language],
+    profiles: Mapping[str, Profile],
+) -> None:
+    """Have cells of the common languages kept from the start: of each its first image, for the first profile.
+
+    Cells of all else are kept from their first job.
+    """
+    for name in settings.warm:
+        if name not in languages:
+            raise SystemExit(f"RETORT_WARM_LANGUAGES names {name!r}; there are {', '.join(languages)}")
+        language = languages[name]
+        try:
+            _, tag = offers.choose(name, language.profiles[0])
+        except NotOffered:
+            continue  # not built, or the engine is away; its first job begins
+        pool.shelf(tag, profiles[language.profiles[0]], runtime=settings.tiers[0])
 
 
 def _memory_mb(engine: Engine) -> int:
@@ -115,24 +134,16 @@ class Wiring:
         self.closing.callback(live.close)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
-        found = Images(engine, _tags())
-        for language in languages.values():
-            # The first tier's and default profile's cells are kept from the start, the others' from their
-            # first job.
-            pool.shelf(
-                found.tags[language.image],
-                profiles[language.profiles[0]],
-                images.mentions(language.image),
-                runtime=settings.tiers[0],
-            )
+        offers = Offers(engine, languages)
+        pool.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
+        _keep_warm(settings, pool, offers, languages, profiles)
         pipeline = Pipeline(
             store=self.store,
             pool=pool,
             bell=self.bell,
             live=live,
-            images=found,
+            offers=offers,
             profiles=profiles,
-            languages=languages,
             judging=Judging(self.tasks, self.bell, self.rules, profiles),
             memory=Memory(self.tasks),
             storage=storage,
@@ -140,7 +151,7 @@ class Wiring:
         retention = Retention(
             self.store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
         )
-        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
+        guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
 
         def why_not() -> str | None:
             try:
@@ -155,10 +166,12 @@ class Wiring:
                 "runtimes": list(pool.settings.runtimes),
                 "refusals": dict(pool.refusals),
                 "pool": pool.stats.as_dict(),
+                "images": offers.facts(),
             },
             (
                 housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
                 housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
+                housekeeping.Every(LOOK_S, "images", offers.look),
             ),
         )
 

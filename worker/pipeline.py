@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from domain.bell import MAX_CLAIMS, queue_of
-from domain.limits import Language, Profile
+from domain.languages import Language
+from domain.limits import Profile
 from domain.results import believed
 from domain.states import Runtime, State, Verdict
 from storage.store import Storage, StorageError
@@ -13,10 +15,10 @@ from worker.broker import Bell
 from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
+from worker.languages import NotOffered, Offers
 from worker.leases import Lease
 from worker.live import Live
 from worker.memory import Memory
-from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
@@ -31,23 +33,16 @@ CRASHES = 2
 _NO_OUTPUT = {"stdout": b"", "stderr": b"", "stdout_bytes": 0, "stderr_bytes": 0}
 
 
-class Images:
-    """Which image runs a language, and the content id of that image."""
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A claimed job, and what it is run with."""
 
-    def __init__(self, engine: Engine, tags: Mapping[str, str]) -> None:
-        self.tags = tags
-        self._engine = engine
-        self._digests: dict[str, str] = {}
-
-    def digest(self, tag: str) -> str | None:
-        """The content id; None if the engine does not tell. Asked for once: a tag of ours never moves."""
-        if tag not in self._digests:
-            try:
-                self._digests[tag] = self._engine.image_digest(tag)
-            except EngineError as e:
-                log.warning("no content id of %s: %s", tag, e)
-                return None
-        return self._digests[tag]
+    job: ClaimedJob
+    lease: Lease
+    language: Language
+    image: str
+    profile: Profile
+    harnessed: Harnessed
 
 
 class Pipeline:
@@ -60,9 +55,8 @@ class Pipeline:
         pool: Pool,
         bell: Bell,
         live: Live,
-        images: Images,
+        offers: Offers,
         profiles: Mapping[str, Profile],
-        languages: Mapping[str, Language],
         judging: Judging,
         memory: Memory,
         storage: Storage,
@@ -74,9 +68,8 @@ class Pipeline:
         self._pool = pool
         self._bell = bell
         self._live = live
-        self._images = images
+        self._offers = offers
         self._profiles = profiles
-        self._languages = languages
         self._worker = pool.settings.instance
 
     @property
@@ -85,7 +78,7 @@ class Pipeline:
         return self._pool.why_not
 
     @property
-    def offers(self) -> tuple[Runtime, ...]:
+    def tiers(self) -> tuple[Runtime, ...]:
         """The tiers that this worker offers."""
         return self._pool.settings.runtimes
 
@@ -97,62 +90,55 @@ class Pipeline:
     def run(self, job: ClaimedJob, lease: Lease) -> None:
         """Run a claimed job's program."""
         try:
-            image = self._images.tags[self._languages[job.language].image]
             profile = self._profiles[job.profile]
-        except KeyError as e:
-            # Stored by another version, or with other profiles; no retry here would change it.
-            self._break(job, f"this worker does not know {e}")
+            language, image = self._offers.choose(job.language, job.profile)
+        except (KeyError, NotOffered) as e:
+            # Stored by another version, with other profiles or images; no retry here would change it.
+            self._break(job, str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}")
             return
         if job.bound_to not in (None, job.runtime):
             # Bound since it was stored. Where its caller's code may run is not for a retry to bend.
             self._break(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
             return
-        if job.cache and self._recalled(job, image):
+        if job.cache and self._recalled(job, language, image):
             return
-        harnessed = self._judging.harness(job)
+        step = _Step(job, lease, language, image, profile, self._judging.harness(job))
         try:
             with inputs(job, self._storage) as files:
-                self._lend(job, lease, image, profile, harnessed, files)
+                self._lend(step, files)
         except InputGone as e:
             self._break(job, str(e))
         except StorageError as e:
             log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
 
-    def _lend(
-        self,
-        job: ClaimedJob,
-        lease: Lease,
-        image: str,
-        profile: Profile,
-        harnessed: Harnessed,
-        files: Sequence[Input],
-    ) -> None:
+    def _lend(self, step: _Step, files: Sequence[Input]) -> None:
         """Run it in a cell, if one can be had."""
+        job = step.job
         try:
             lent = self._pool.take(
-                image,
-                profile,
+                step.image,
+                step.profile,
                 runtime=job.runtime,
                 limits=job.limits,
-                code=harnessed.code.encode(),
+                code=step.harnessed.code.encode(),
                 caller=str(job.caller_id) if job.reuse == "caller" else None,
             )
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
             return
-        self._run(job, lease, lent, harnessed, files)
+        self._run(step, lent, files)
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
         """It cannot run here, and no retry would change it."""
         if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
             self._bell.tell(job.id, State.BROKEN)
 
-    def _recalled(self, job: ClaimedJob, image: str) -> bool:
+    def _recalled(self, job: ClaimedJob, language: Language, image: str) -> bool:
         """Whether an equal run of the same caller gave the result."""
-        digest = self._images.digest(image)
-        attempt = self._memory.recall(job, self._languages[job.language].file, digest)
+        digest = self._offers.digest(image)
+        attempt = self._memory.recall(job, language.file, digest)
         if attempt is None:
             return False
         attempt |= {"image": image, "image_digest": digest, "worker": self._worker}
@@ -162,17 +148,15 @@ class Pipeline:
             self._bell.tell(job.id, State.FINISHED)
         return True
 
-    def _run(
-        self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed, files: Sequence[Input]
-    ) -> None:
-        reusable = False
+    def _run(self, step: _Step, lent: Lent, files: Sequence[Input]) -> None:
+        job, reusable = step.job, False
         artifacts = Artifacts(self._storage)
         reset = lent.cell.caller is not None
         try:
             try:
-                with lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
+                with step.lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
                     ending = lent.cell.run(
-                        self._program(job, harnessed.code, files),
+                        self._program(step, files),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
                         on_output=watched.note,
@@ -183,27 +167,28 @@ class Pipeline:
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending, harnessed.token, artifacts)
+            self._finish(step, lent, ending, artifacts)
             reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob, code: str, files: Sequence[Input]) -> Program:
+    @staticmethod
+    def _program(step: _Step, files: Sequence[Input]) -> Program:
+        job = step.job
         return Program(
-            code=code.encode(),
-            file=self._languages[job.language].file,
+            code=step.harnessed.code.encode(),
+            file=step.language.file,
+            compiled=step.language.compiled,
             limits=job.limits,
             args=job.args,
             env=job.env,
             stdin=job.stdin,
             files=files,
-            collect=self._profiles[job.profile].files,
+            collect=step.profile.files,
         )
 
-    def _finish(
-        self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None, artifacts: Artifacts
-    ) -> None:
-        decision = decide(ending)
+    def _finish(self, step: _Step, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
+        job, decision = step.job, decide(ending)
         attempt = {
             **self._attempt(lent),
             "verdict": decision.verdict.value,
@@ -222,13 +207,13 @@ class Pipeline:
             **_left(ending, artifacts),
         }
         if job.task is not None:
-            held = self._judging.settle(job, job.task, attempt, token)
+            held = self._judging.settle(job, job.task, attempt, step.harnessed.token)
         elif held := self._store.finish(
             job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt
         ):
             self._bell.tell(job.id, State.FINISHED)
         if held and job.cache:
-            self._memory.keep(job, self._languages[job.language].file, attempt)
+            self._memory.keep(job, step.language.file, attempt)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
@@ -257,7 +242,7 @@ class Pipeline:
             "sandbox_start_s": lent.waited_s,
             "sandbox_reused": lent.reused,
             "image": spec.image,
-            "image_digest": self._images.digest(spec.image),
+            "image_digest": self._offers.digest(spec.image),
             "runtime": spec.runtime,
             "worker": self._worker,
         }

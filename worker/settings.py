@@ -58,10 +58,14 @@ class WorkerSettings(BaseSettings):
         default=2,
         ge=0,
         le=256,
-        description="Idle cells always kept, of each language and tier's first profile.",
+        description="Idle cells always kept, of each warm language and tier's first profile.",
     )
     warm_most: int = Field(
         default=8, ge=1, le=256, description="Idle cells per image, profile and tier under load."
+    )
+    warm_languages: str = Field(
+        default="python,javascript,bash,r,rust",
+        description="Languages of which idle cells are kept from the start, by commas.",
     )
     sandbox_memory_mb: int = Field(
         default=0,
@@ -86,3 +90,8 @@ class WorkerSettings(BaseSettings):
     def tiers(self) -> tuple[Runtime, ...]:
         """`runtimes` as a sequence without repetitions."""
         return tuple(dict.fromkeys(Runtime(name) for name in self.runtimes.split(",")))
+
+    @property
+    def warm(self) -> list[str]:
+        """The languages of `warm_languages`."""
+        return [name.strip() for name in self.warm_languages.split(",") if name.strip()]

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain import statements
 from domain.bell import LEASE_S, queue_of
+from domain.languages import split_wish
 from domain.limits import Limits
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
@@ -69,6 +70,12 @@ class ClaimedJob:
     cache: bool = False
     priority: str = Priority.INTERACTIVE
     task: ClaimedTask | None = None  # None: plain code
+
+    @property
+    def language_name(self) -> str:
+        """The language alone, without the version that was wished for."""
+        return split_wish(self.language)[0]
+
     files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
     inline_files: bytes = b""
 

@@ -43,7 +43,8 @@ async def readyz(request: Request) -> Response:
     (database, working, tiers), redis = await asyncio.gather(_database(services), _redis(services))
     parts = {"database": database, "redis": redis, "workers": working}
     ready = all(part["ready"] for part in parts.values())
-    return json_answer({"ready": ready, **parts, "tiers": tiers}, 200 if ready else 503)
+    document = {"ready": ready, **parts, "tiers": tiers, "missing_languages": services.offered.missing()}
+    return json_answer(document, 200 if ready else 503)
 
 
 def _part(why_not: str | None) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def submit(request: Request) -> Response:
     if wanted.request.files:
         inputs = await check_inputs(
             wanted.request.files,
-            program=wanted.language.file,
+            program=wanted.language.program,
             limits=wanted.profile.files,
             most_bytes=wanted.most_input_bytes,
             database=services.database,
@@ -91,7 +91,7 @@ async def submit(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """Lists the caller's jobs by keyset: a page stays where it was while new jobs arrive."""
     services = services_of(request)
-    page = Page.of(request, services.intake.languages)
+    page = Page.of(request, services.offered.languages)
     found = await services.database.all(page.statement(caller_of(request.scope).id), {})
     return json_answer(page.document(found))
 

@@ -25,14 +25,7 @@ router = APIRouter(prefix="/v1")
 async def languages(request: Request) -> Response:
     """Lists the languages."""
     query_of(request)
-    offered = services_of(request).intake.languages.values()
-    return json_answer(
-        {
-            "languages": [
-                {"name": each.name, "title": each.title, "profiles": list(each.profiles)} for each in offered
-            ],
-        },
-    )
+    return json_answer({"languages": services_of(request).offered.document()})
 
 
 @router.get(

@@ -17,11 +17,10 @@ STANDARD = load_profiles()["standard"]
 INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 
-@contextmanager
-def started_cell(**changes: Any) -> Iterator[Cell]:
-    """A cell that is ready for a program."""
+def start_cell(image: str = "python", **changes: Any) -> Cell:
+    """A cell of an image, ready for a program; whoever asks for it destroys it."""
     settings: dict[str, Any] = {
-        "image": images.resolve("python").tag,
+        "image": images.resolve(image).tag,
         "profile": STANDARD,
         "runtime": "runc",
         "instance": INSTANCE,
@@ -33,6 +32,17 @@ def started_cell(**changes: Any) -> Iterator[Cell]:
     cell = Cell(Engine(), CellSpec(**settings))
     try:
         cell.start()
+    except BaseException:
+        cell.destroy()
+        raise
+    return cell
+
+
+@contextmanager
+def started_cell(image: str = "python", **changes: Any) -> Iterator[Cell]:
+    """A cell of an image, ready for a program."""
+    cell = start_cell(image, **changes)
+    try:
         yield cell
     finally:
         cell.destroy()

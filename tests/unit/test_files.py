@@ -70,11 +70,12 @@ def test_a_name_that_may_not(name: str) -> None:
         (["a", "a/b"], (1, "is a file and a folder at once")),
         (["a/b", "a"], (1, "is a file and a folder at once")),
         (["x", "main.py"], (1, "is the name of the program itself")),
+        (["main"], (0, "is the name of the program itself")),
         (["main.py/x"], (0, "is a file and a folder at once")),
     ],
 )
 def test_names_that_cannot_be_beside_each_other(names: list[str], found: tuple[int, str] | None) -> None:
-    assert clash(names, "main.py") == found
+    assert clash(names, ("main.py", "main")) == found
 
 
 @given(st.lists(st.binary(max_size=40), min_size=2, max_size=2, unique=True))

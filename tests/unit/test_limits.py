@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from domain.limits import Fixed, LimitError, Limits, Profile, load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import Fixed, LimitError, Limits, Profile, load_profiles
 
 PROFILES = load_profiles()
 
@@ -84,5 +85,6 @@ def test_every_language_has_an_image_and_profiles_that_exist() -> None:
     for language in languages.values():
         assert language.profiles
         assert set(language.profiles) <= set(PROFILES)
-        assert (Path(__file__).parents[2] / "sandbox-images" / language.image / "Dockerfile").is_file()
+        for variant in language.variants:
+            assert (Path(__file__).parents[2] / "sandbox-images" / variant.image / "image.toml").is_file()
         assert "/" not in language.file

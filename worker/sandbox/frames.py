@@ -45,6 +45,7 @@ class Kind(Enum):
     STDOUT = b"O"
     STDERR = b"E"
     STAT = b"T"
+    PHASE = b"H"
     EXIT = b"X"
     ARTIFACT = b"A"
     COLLECTED = b"D"

@@ -88,6 +88,8 @@ class Pool:
         self.engine = engine
         self.worker = uuid.uuid4().hex
         self.stats = PoolStats()
+        #: By image: words of programs that want preloading.
+        self.mentions: dict[str, tuple[str, ...]] = {}
         self.failure: str | None = None  # why no cell at all can be started, for a person
         #: Why a tier may not be used. One that is not in here may.
         self.refusals: dict[Runtime, str] = dict.fromkeys(settings.runtimes, NOT_EXAMINED)
@@ -114,33 +116,38 @@ class Pool:
         *,
         runtime: Runtime = Runtime.RUNC,
     ) -> None:
-        """Always keep cells of this kind ready. `mentions`: words of a program that wants preloading.
+        """Always keep cells of this kind ready.
 
-        Shelves that were not asked for begin empty, with their first job, and end empty when unused.
+        `mentions`: words of a program that wants preloading; without them, those that `mentions` has for the
+        image. Shelves that were not asked for begin empty, with their first job, and end empty when unused.
         """
         with self.changed:
+            self.mentions[image] = tuple(mentions) or self.mentions.get(image, ())
             shelf = self._shelf(image, profile, runtime)
             shelf.least = self.settings.least
             shelf.target = max(shelf.target, shelf.least)
-            shelf.mentions = () if runtime in FIXED else tuple(word.encode() for word in mentions)
             for other in self.shelves.values():
-                if other.image == image and other.runtime == runtime:
-                    other.mentions = shelf.mentions
+                other.mentions = self._words(other.image, other.runtime, to_order=other.to_order)
             self.changed.notify_all()
+
+    def _words(self, image: str, runtime: Runtime, *, to_order: bool) -> tuple[bytes, ...]:
+        """Preloading raises a cell's memory limit, which on some tiers is fixed."""
+        if to_order or runtime in FIXED:
+            return ()
+        return tuple(word.encode() for word in self.mentions.get(image, ()))
 
     def _shelf(self, image: str, profile: Profile, runtime: Runtime, limits: Limits | None = None) -> Shelf:
         fixed = limits if limits is not None and runtime in FIXED and not _alike(limits, profile) else None
         key = (image, profile.name, runtime, None if fixed is None else _shape(fixed, profile))
         shelf = self.shelves.get(key)
         if shelf is None:
-            alike = (each.mentions for each in self.shelves.values() if (each.image, each.runtime) == key[::2])
             shelf = Shelf(
                 image,
                 profile,
                 runtime,
                 limits=key[3] or profile.defaults,
                 to_order=fixed is not None,
-                mentions=next(alike, ()) if fixed is None else (),
+                mentions=self._words(image, runtime, to_order=fixed is not None),
             )
             self.shelves[key] = shelf
         return shelf

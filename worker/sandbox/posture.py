@@ -7,7 +7,7 @@ difference.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -85,10 +85,13 @@ def _security(wanted: list[str], found: list[str]) -> Iterator[Check]:
     yield Check("seccomp profile", same, "ours", "ours" if same else f"{len(theirs)} others")
 
 
-def inside(cell: Cell) -> Iterator[Check]:
-    """What a guest sees of itself."""
-    limits = cell.spec.limits
-    ending = cell.run(Program(_PROBE.encode(), "probe.py", limits), reset=True)
+def inside(cell: Cell, wrapped: Callable[[str], Program] | None = None) -> Iterator[Check]:
+    """What a guest sees of itself.
+
+    `wrapped` makes a program of an image that is not Python's, which runs this Python program.
+    """
+    program = wrapped(_PROBE) if wrapped else Program(_PROBE.encode(), "probe.py", cell.spec.limits)
+    ending = cell.run(program, reset=True)
     if ending.status != 0:
         yield Check("probe", False, "runs", ending.stderr.decode(errors="replace")[-300:])
         return

@@ -45,7 +45,11 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `collect`: what may be brought back of the files that it leaves; None for nothing."""
+    """What to run.
+
+    `compiled`: its language has a compiler, which runs first, under a time limit of its own. `collect`: what
+    may be brought back of the files that it leaves; None for nothing.
+    """
 
     code: bytes
     file: str
@@ -53,6 +57,7 @@ class Program:
     args: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     stdin: bytes = b""
+    compiled: bool = False
     files: Sequence[Input] = ()
     collect: FileLimits | None = None
 
@@ -61,7 +66,8 @@ class Program:
 class Ending:
     """The facts of a program's end, as far as they are known. Times in seconds, sizes in bytes.
 
-    `status` is the wait status of the main process; None when it did not end by itself.
+    `status` is the wait status of the main process; None when it did not end by itself. With `compiling` that
+    was the compiler, and the program never began.
     """
 
     status: int | None = None
@@ -81,7 +87,9 @@ class Ending:
     wall_s: float = 0.0
     cpu_s: float | None = None
     peak_bytes: int | None = None
-    level: int = 0  # of the helper it was forked from: how much was imported
+    compiling: bool = False
+    compile_s: float | None = None  # of wall time; None where nothing was compiled, or not to the end
+    level: int = 0  # of the helper it was forked from, how much was imported; 1: or an interpreter that was up
     left_out: dict[str, LeftOut] = field(default_factory=dict)  # files that were not collected
     left_out_more: int = 0  # how many more there are
     lost: bool = False  # the cell failed while files were collected, after the program's end
@@ -116,7 +124,7 @@ class Run:
         self._program = program
         self._on_output = on_output
         self._sink = sink
-        self._ending = Ending()
+        self._ending = Ending(compiling=program.compiled)
         self._output = {Kind.STDOUT: bytearray(), Kind.STDERR: bytearray()}
         self._room = program.limits.output_bytes + OVERSHOOT
         self._began = 0.0
@@ -156,7 +164,9 @@ class Run:
         Raises:
             CellLost: the sandbox failed; nothing is known of the program.
         """
-        facts = self._hear(self._began + self._program.limits.timeout_s + GRACE_S)
+        limits = self._program.limits
+        first_s = limits.compile_s if self._program.compiled else limits.timeout_s
+        facts = self._hear(self._began + first_s + GRACE_S)
         ending, output = self._ending, self._output
         ending.wall_s = time.monotonic() - self._began
         ending.stdout_bytes, ending.stderr_bytes = len(output[Kind.STDOUT]), len(output[Kind.STDERR])
@@ -199,12 +209,25 @@ class Run:
                 if self._take_stat(checked_object(payload)):
                     self._container.stop()
                     return None
+            elif kind is Kind.PHASE and self._ending.compiling and self._ending.compile_s is None:
+                deadline = self._compiled(checked_object(payload), deadline)
             elif kind is Kind.EXIT:
                 return checked_object(payload)
             elif kind is Kind.PRELOADED:
                 self._container.preload_ended(payload)
             else:
                 raise CellLost(f"the runner broke the protocol: {kind} during a job")
+
+    def _compiled(self, facts: dict[str, Any], deadline: float) -> float:
+        """The compiler ended: if well, the program begins now and has its own time. Gives the deadline."""
+        ending, now = self._ending, time.monotonic()
+        ending.compile_s = min(checked_number(facts, "wall_s", 1e9), now - self._began)
+        if facts.get("status") != 0:
+            return deadline  # what it said follows, and the end
+        ending.compiling = False
+        ending.cpu_s = ending.peak_bytes = None
+        self._began = now
+        return now + self._program.limits.timeout_s + GRACE_S
 
     def _collect(self, limits: FileLimits) -> None:
         """Hear what files the program left. That the cell fails meanwhile changes nothing of how it ended."""
@@ -263,7 +286,9 @@ class Run:
         limits = self._program.limits
         cpu_s = min(told_s, (time.monotonic() - self._began + SLACK_S) * limits.cpus)
         self._ending.cpu_s = cpu_s
-        self._ending.cpu_limit = limits.cpu_s is not None and cpu_s >= limits.cpu_s
+        # The compiler has a limit of its own, of wall time.
+        counts = limits.cpu_s is not None and not self._ending.compiling
+        self._ending.cpu_limit = counts and cpu_s >= (limits.cpu_s or 0)
 
     def _take_exit(self, facts: dict[str, Any]) -> None:
         ending = self._ending

@@ -5,7 +5,7 @@ docs/verdicts.md tells users the same.
 
 import os
 import signal as signals
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain.states import Verdict
 from worker.sandbox.running import Ending
@@ -25,6 +25,13 @@ class Decision:
     reason: str | None = None
 
 
+#: What is said of a verdict that the compiler got, where the program never began.
+_COMPILER = {
+    Verdict.TIMEOUT: "the compiler did not end within compile_s",
+    Verdict.OUT_OF_MEMORY: "the compiler used up the memory",
+}
+
+
 def decide(ending: Ending) -> Decision:
     """The verdict on a program.
 
@@ -38,7 +45,18 @@ def decide(ending: Ending) -> Decision:
       `disk_limit`.
     - A signal ended it: `signalled`; this is told by the wait status, never guessed from an exit code of 137.
     - Else its exit code decides between `ok` and `error`.
+
+    Where the compiler did not end well the program never began. Time and memory are told apart, with a reason;
+    all else that a compiler can end with is `compile_error`.
     """
+    decision = _judge(ending)
+    if not ending.compiling:
+        return decision
+    verdict = decision.verdict if decision.verdict in _COMPILER else Verdict.COMPILE_ERROR
+    return replace(decision, verdict=verdict, reason=_COMPILER.get(verdict))
+
+
+def _judge(ending: Ending) -> Decision:
     if ending.timed_out:
         return Decision(Verdict.TIMEOUT, reason=WALL)
     exit_code = signal = None

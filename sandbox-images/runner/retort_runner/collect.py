@@ -42,6 +42,9 @@ TOO_DEEP = b"d"
 UNREADABLE = b"u"
 TIME = b"t"
 
+#: A COLLECTED frame's payload where there is nothing to tell.
+NOTHING = bytes(4)
+
 
 class Wanted:
     """What the host wants of a job: number of files, bytes of each and of all, levels of folders, seconds."""

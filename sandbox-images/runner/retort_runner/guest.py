@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import posix
@@ -92,6 +93,32 @@ def prepare() -> None:
     exec(last.split(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
     gc.collect()
+
+
+def execute(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
+    """Become the guest and then a program: `argv` is its path, then its arguments from the name on.
+
+    It gets the environment `environ`; this never comes back.
+
+    `stdio` are the descriptors that become 0, 1, 2, and so on; every other one is closed. `code` is written to
+    `file`, unless that is missing.
+    """
+    try:
+        for target, source in enumerate(stdio):  # those given come after them, so none is overwritten too early
+            posix.dup2(source, target)
+        posix.closerange(len(stdio), 1 << 16)
+        become_guest(uid)
+        posix.chdir(WORK)
+        if "file" in job:
+            with open(f"{WORK}/{job['file']}", "wb") as file:
+                file.write(code)
+        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):  # by Python; a new program inherits that
+            _signal.signal(ignored, _signal.SIG_DFL)
+        path, *argv = job["argv"]
+        posix.execve(path, argv, job["environ"])
+    except BaseException as error:  # ours: the program has not begun
+        posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
+        posix._exit(125)
 
 
 def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:

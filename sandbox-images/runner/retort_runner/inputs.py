@@ -1,4 +1,4 @@
-"""Placing a job's files in the work folder, before its program begins."""
+"""Placing a job's files in the work folder, before its program begins, and knowing them again after its end."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ class Inputs:
         rest = memoryview(payload)[4 + length :]
         while rest:
             rest = rest[os.write(self._fd, rest) :]
+
+    def add_made(self) -> None:
+        """The compiler ended: what it made of the program is none of the files that the program leaves."""
+        with AsGuest(self._uid), os.scandir(WORK) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                self.placed.setdefault(
+                    os.fsencode(entry.name), (status.st_ino, status.st_size, status.st_mtime_ns)
+                )
 
     def end(self) -> None:
         """The last file is complete."""

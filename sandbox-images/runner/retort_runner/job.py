@@ -9,8 +9,10 @@ import time
 
 from retort_runner import disk, gvisor, wire
 from retort_runner.cgroup import Counters, Sample
+from retort_runner.launch import Launch
 from retort_runner.parked import memory_file
-from retort_runner.privileges import AsGuest, kill_guests
+from retort_runner.prestart import Prestarted, output_pipe
+from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
 TYPE_CHECKING = False
@@ -36,22 +38,12 @@ def _stdin(content: bytes) -> int:
     return memory_file("stdin", content)
 
 
-def _pipes(uid: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two pipes whose ends the guest may open by their names, /dev/stdout and /dev/stderr."""
-    out, err = os.pipe(), os.pipe()
-    try:
-        os.fchmod(out[1], 0o666)
-        os.fchmod(err[1], 0o666)
-    except PermissionError:  # gVisor, where they are whose who makes them
-        for fd in (*out, *err):
-            os.close(fd)
-        with AsGuest(uid):
-            out, err = os.pipe(), os.pipe()
-    return out, err
-
-
 class Job:
-    """Runs once."""
+    """Runs once.
+
+    `launch`: how, where the program is not forked from a helper. With `compiling` it is the compiler that runs;
+    what that writes stays in `held`, for whoever ran it to send or forget. `prestarted` becomes the program.
+    """
 
     def __init__(
         self,
@@ -62,6 +54,9 @@ class Job:
         uid: int,
         counters: Counters,
         wake: int,
+        launch: Launch | None = None,
+        compiling: bool = False,
+        prestarted: Prestarted | None = None,
     ) -> None:
         self.header = header
         self.code = code
@@ -69,6 +64,9 @@ class Job:
         self.uid = uid
         self.counters = counters
         self.wake = wake
+        self.launch = launch
+        self.compiling = compiling
+        self.prestarted = prestarted
         self.zygote_lost = False
         self._pid = 0
         self._status: int | None = None
@@ -116,19 +114,33 @@ class Job:
         }
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
+        if self.prestarted is not None:
+            self._pid = self.prestarted.pid
+            self._cpu_s = -self.prestarted.cpu_s()
+            self.prestarted.start(self.header, self.code, self.stdin)
+            return {self.prestarted.out: wire.STDOUT, self.prestarted.err: wire.STDERR}
         assert zygote.parked is not None
         process, zygote.parked = zygote.parked, None
-        (out, out_end), (err, err_end) = _pipes(self.uid)
+        out, out_end = output_pipe(self.uid)
+        err, err_end = output_pipe(self.uid)
         stdio = (_stdin(self.stdin), out_end, err_end)
         self._pid = process.pid
-        wanted = {name: self.header[name] for name in ("file", "args", "env")}
         # If the process is gone, its end is what is seen next, like any other's.
-        process.start(wanted, self.code, stdio)
+        process.start(self._wanted(), self.code, stdio)
         for fd in stdio:
             os.close(fd)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
         return {out: wire.STDOUT, err: wire.STDERR}
+
+    def _wanted(self) -> dict[str, Any]:
+        """What the parked process shall do, for guest.py."""
+        header, launch = self.header, self.launch
+        if launch is None:
+            return {name: header[name] for name in ("file", "args", "env")}
+        argv, environ = launch.compiler(header) if self.compiling else launch.cold(header)
+        wanted: dict[str, Any] = {"argv": argv, "environ": environ}
+        if self.compiling or not launch.compile:
+            wanted["file"] = header["file"]
+        return wanted
 
     def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, before: Sample) -> None:
         """Carry output until the main process ended, or wrote too much and was killed."""
@@ -142,7 +154,8 @@ class Job:
         every_s = _STAT_EVERY_S * (5 if self.counters.missing else 1)  # there a look costs more
         now, stat_at = began, began + every_s
         while self._status is None and self._room >= 0:
-            ready = poll.poll(_HOLD_MS if self.held else max(1, (stat_at - now) * 1000))
+            holding = self.held and not self.compiling
+            ready = poll.poll(_HOLD_MS if holding else max(1, (stat_at - now) * 1000))
             if not ready or self._held_bytes > _HOLD_BYTES:
                 self._flush()
             for fd, _ in ready:
@@ -190,7 +203,7 @@ class Job:
         return len(chunk)
 
     def _flush(self) -> None:
-        if self.held:
+        if self.held and not self.compiling:
             wire.send_all(self.held)
             self.held, self._held_bytes = [], 0
 
@@ -233,7 +246,7 @@ class Job:
 
         Exact where the container's own high-water mark rose during the job. Where an earlier peak hides it (a
         used cell, or the imports of a warm one), the highest resident set among the job's processes is the
-        next best that an unprivileged process can read.
+        next best that an unprivileged process can read. An interpreter that was up counts as a whole.
         """
         if (
             memory is not None
@@ -241,5 +254,6 @@ class Job:
             and peak_after is not None
             and peak_after > peak_before
         ):
-            return peak_after - memory
+            rise = peak_after - memory
+            return rise if self.prestarted is None else max(rise, self._rss)
         return self._rss or None

@@ -28,6 +28,7 @@ PRELOADED = b"P"  # nothing is left to import
 STDOUT = b"O"
 STDERR = b"E"
 STAT = b"T"  # usage so far, about ten times a second
+PHASE = b"H"  # the program was compiled, or not; its run follows, or the end
 EXIT = b"X"  # the job ended
 ARTIFACT = b"A"  # a file that it left, or more of one
 COLLECTED = b"D"  # there is no further one, and what was left out
