@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.database import Database
@@ -44,7 +44,10 @@ class Offered:
         Raises:
             Problem: the database does not answer.
         """
-        workers = await self._database.all(LIVE_WORKERS, {})
+        self.take(await self._database.all(LIVE_WORKERS, {}))
+
+    def take(self, workers: Sequence[Any]) -> None:
+        """Take in what live workers said of themselves: rows of LIVE_WORKERS."""
         told = [worker.facts["images"] for worker in workers if "images" in worker.facts]
         self._images = {name: facts for images in told for name, facts in images.items()} if told else None
         known = {each.value for each in Runtime}

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,14 @@ from starlette.requests import Request
 from api import documents, statements
 from api.problems import FieldError, invalid
 from api.queries import one_of, query_of, whole_number
+from domain.languages import split_wish
 from domain.states import State, Verdict
 
 DEFAULT_LIMIT = 50
 MOST_LIMIT = 200
 _VERSION = b"\x01"
 _PATH = "/v1/jobs"
+_VERSIONED = re.compile(r"[a-z]+(@[a-z0-9.]{1,32})?")
 
 
 def write_cursor(last: UUID) -> str:
@@ -42,6 +45,18 @@ def read_cursor(text: str) -> UUID:
     return UUID(bytes=raw[1:])
 
 
+def _language(query: dict[str, str], known: list[str]) -> str | None:
+    """A language from the query, with or without a version.
+
+    Raises:
+        Problem: 422 with the languages.
+    """
+    text = query.get("language")
+    if text is not None and not (split_wish(text)[0] in known and _VERSIONED.fullmatch(text)):
+        raise invalid(FieldError("language", "is not one of the allowed values", known))
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """What a client asked to see."""
@@ -61,7 +76,7 @@ class Page:
         filters = {
             "state": one_of(query, "state", [s.value for s in State]),
             "verdict": one_of(query, "verdict", [v.value for v in Verdict]),
-            "language": one_of(query, "language", sorted(languages)),
+            "language": _language(query, sorted(languages)),
         }
         return cls(
             limit=whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT),

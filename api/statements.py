@@ -172,11 +172,22 @@ ATTEMPTS: Executable = (
 )
 
 
+def _is(name: str, value: str) -> ColumnElement[bool]:
+    column = jobs.c[name]
+    if name == "language" and "@" not in value:
+        return (column == value) | column.startswith(f"{value}@", autoescape=True)
+    return column == value
+
+
 def list_jobs(caller_id: UUID, *, below: UUID | None, most: int, **equal: str) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on; `equal` are columns and their values."""
+    """A caller's jobs, newest first, from below an id on; `equal` are columns and their values.
+
+    A language without a version is that with any.
+    """
+    conditions = [_is(name, value) for name, value in equal.items()]
     found = (
         select(*(jobs.c[name] for name in _SUMMARY))
-        .where(jobs.c.caller_id == caller_id, *(jobs.c[name] == value for name, value in equal.items()))
+        .where(jobs.c.caller_id == caller_id, *conditions)
         .order_by(jobs.c.id.desc())
         .limit(most)
     )

@@ -55,6 +55,7 @@ async def _database(services: Services) -> tuple[dict[str, Any], dict[str, Any],
     try:
         async with asyncio.timeout(_PATIENCE_S):
             live = await services.database.all(LIVE_WORKERS, {})
+            services.offered.take(live)
     except (Problem, TimeoutError):
         return _part("does not answer"), _part("not known without the database"), {}
     if not live:

@@ -1,12 +1,13 @@
 """What a request may choose: languages and profiles."""
 
+from contextlib import suppress
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 
 from api.answers import json_answer
 from api.openapi import operation
-from api.problems import Kind
+from api.problems import Kind, Problem
 from api.queries import query_of
 from api.schemas import LanguageList, ProfileList
 from api.services import services_of
@@ -18,14 +19,17 @@ router = APIRouter(prefix="/v1")
     "/languages",
     **operation(
         "List languages",
-        {200: (LanguageList, "The languages, and the profiles each can be run in.")},
+        {200: (LanguageList, "The languages, and the versions, profiles and packages of each.")},
         problems=(Kind.INVALID,),
     ),
 )
 async def languages(request: Request) -> Response:
     """Lists the languages."""
     query_of(request)
-    return json_answer({"languages": services_of(request).offered.document()})
+    offered = services_of(request).offered
+    with suppress(Problem):  # then what was known before is shown
+        await offered.look()
+    return json_answer({"languages": offered.document()})
 
 
 @router.get(
