@@ -81,8 +81,8 @@ def test_the_worker_tells_what_it_has(worker: Worker, jobs_table: Jobs) -> None:
     assert "numpy" in told(jobs_table, worker)["python"]["packages"]
 
 
-def told(jobs_table: Jobs, worker: Worker) -> dict[str, dict[str, object]]:
+def told(jobs_table: Jobs, worker: Worker) -> dict[str, dict[str, Any]]:
     """The images that the worker's report has."""
     row = jobs_table.worker(worker.instance)
-    images: dict[str, dict[str, object]] = row.facts["images"] if row else {}
+    images: dict[str, dict[str, Any]] = row.facts["images"] if row else {}
     return images
