@@ -14,9 +14,14 @@ def job_path(job_id: UUID) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def job_links(job_id: UUID) -> dict[str, str]:
+    """Where things of a job are."""
+    path = job_path(job_id)
+    return {"self": path, "attempts": path + "/attempts", "events": path + "/events"}
+
+
 def summary(row: Any) -> Document:
     """A job as lists show it."""
-    path = job_path(row.id)
     return {
         "id": row.id,
         "state": row.state,
@@ -26,10 +31,11 @@ def summary(row: Any) -> Document:
         "profile": row.profile,
         "labels": row.labels,
         "reuse": row.reuse,
+        "rerun_of": row.rerun_of,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(row.id),
     }
 
 
@@ -49,7 +55,6 @@ def job(row: Any) -> Document:
 
 def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Document:
     """A job that was stored a moment ago, without reading it back; `row` is what was stored."""
-    path = job_path(job_id)
     return {
         "id": job_id,
         "state": "queued",
@@ -59,10 +64,11 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "profile": row["profile"],
         "labels": row["labels"],
         "reuse": row["reuse"],
+        "rerun_of": row.get("rerun_of"),
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(job_id),
         "code": row["code"],
         "limits": row["limits"],
         **_outputs({}),

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from api import openapi
+from api.addresses import networks
 from api.auth import Guard, Keys
 from api.bell import Bell, producer
 from api.body import BodyLimit
@@ -23,12 +24,17 @@ from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.problems import Kind, Problem
-from api.routes import health, jobs, offers
+from api.quotas import Room, Seconds
+from api.rates import Rates
+from api.refusals import Refusals
+from api.routes import accounts, control, health, jobs, offers
 from api.services import Services
 from api.settings import Settings, load_settings
+from api.teller import Teller
 from api.waiting import Waiting
 from domain import logs
 from domain.limits import load_languages, load_profiles
+from domain.quotas import Quotas
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -46,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = load_settings()
     logs.configure(settings.log_level)
     services = _services(settings)
+    rates = Rates(services.redis, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst))
     app = FastAPI(
         title="Retort",
         version=_version(),
@@ -55,15 +62,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Edge),
-            Middleware(Guard, services.keys),
+            Middleware(Edge, networks(_list(settings.trusted_proxies))),
+            Middleware(Guard, services.keys, rates.admit),
             Middleware(BodyLimit, settings.max_body_bytes),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, health):
+    for module in (jobs, control, accounts, offers, health):
         app.include_router(module.router)
     openapi.install(app)
     return app
@@ -86,7 +93,7 @@ def _services(settings: Settings) -> Services:
         settings=settings,
         database=database,
         redis=client,
-        keys=Keys(database, settings.key_cache_s),
+        keys=Keys(database, settings.key_cache_s, Refusals(settings.refusals_per_s)),
         intake=Intake(
             load_languages(settings.languages),
             load_profiles(settings.profiles),
@@ -94,6 +101,9 @@ def _services(settings: Settings) -> Services:
         ),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
+        teller=Teller(client),
+        room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
+        seconds=Seconds(database),
     )
 
 
@@ -105,6 +115,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(services.bell.run(), name="bell"),
         asyncio.create_task(services.waiting.listen(), name="listen"),
         asyncio.create_task(services.waiting.poll(), name="poll"),
+        asyncio.create_task(services.room.look(), name="room"),
+        asyncio.create_task(services.keys.note_uses(), name="keys"),
     ]
     try:
         yield
@@ -131,6 +143,11 @@ async def _plain_error(request: Request, error: Exception) -> Response:
         headers=error.headers,
     )
     return problem.response(request_id_of(request.scope))
+
+
+def _list(text: str) -> list[str]:
+    """The parts of a setting that has commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from domain.states import State, Verdict
@@ -30,11 +30,13 @@ LabelName = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_n
 LabelValue = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What requests carry."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class LimitsRequest(_Strict):
+class LimitsRequest(Strict):
     """Limits that a job asks for; each must be within its profile's range (`GET /v1/profiles`)."""
 
     timeout_s: int | None = Field(default=None, description="Seconds of wall time.")
@@ -43,7 +45,7 @@ class LimitsRequest(_Strict):
     output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
 
 
-class JobRequest(_Strict):
+class JobRequest(Strict):
     """A job: exactly one of `code` and `task`."""
 
     model_config = ConfigDict(
@@ -69,11 +71,26 @@ class JobRequest(_Strict):
     )
 
 
-class _Answer(BaseModel):
+#: A job as it was, but for what this says. Its fields are those of a request, without the job itself.
+RerunRequest: type[Strict] = create_model(
+    "RerunRequest",
+    __base__=Strict,
+    __doc__="What shall be other than in the job that is run again; everything else is as it was.",
+    **{
+        name: (field.annotation, field)
+        for name, field in JobRequest.model_fields.items()
+        if name not in {"code", "task"}
+    },  # type: ignore[call-overload]
+)
+
+
+class Answer(BaseModel):
+    """What answers carry."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Limits(_Answer):
+class Limits(Answer):
     """The limits that apply."""
 
     timeout_s: int
@@ -82,7 +99,7 @@ class Limits(_Answer):
     output_bytes: int
 
 
-class Usage(_Answer):
+class Usage(Answer):
     """What a job took. Null where it is not known, or not yet."""
 
     queue_s: float | None
@@ -95,7 +112,7 @@ class Usage(_Answer):
     sandbox_reused: bool | None
 
 
-class AttemptSummary(_Answer):
+class AttemptSummary(Answer):
     """One run of the code, in short. It has a `verdict`, or a `failure` of the sandbox or its worker."""
 
     number: int
@@ -105,14 +122,15 @@ class AttemptSummary(_Answer):
     sandbox_start: Literal["warm", "cold"] | None
 
 
-class JobLinks(_Answer):
+class JobLinks(Answer):
     """Paths of related things."""
 
     self: str
     attempts: str
+    events: str
 
 
-class JobSummary(_Answer):
+class JobSummary(Answer):
     """A job as lists show it."""
 
     id: UUID
@@ -123,6 +141,7 @@ class JobSummary(_Answer):
     profile: str
     labels: dict[str, str]
     reuse: Literal["never", "caller"]
+    rerun_of: UUID | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -132,7 +151,7 @@ class JobSummary(_Answer):
 Encoding = Literal["utf-8", "base64"]
 
 
-class Outputs(_Answer):
+class Outputs(Answer):
     """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept."""
 
     exit_code: int | None
@@ -157,7 +176,7 @@ class Job(JobSummary, Outputs):
     attempts: list[AttemptSummary]
 
 
-class AttemptLinks(_Answer):
+class AttemptLinks(Answer):
     """Paths of related things."""
 
     self: str
@@ -181,20 +200,20 @@ class Attempt(Outputs):
     links: AttemptLinks
 
 
-class AttemptList(_Answer):
+class AttemptList(Answer):
     """All attempts of a job, in order."""
 
     attempts: list[AttemptSummary]
 
 
-class PageLinks(_Answer):
+class PageLinks(Answer):
     """Paths of this page and the next."""
 
     self: str
     next: str | None
 
 
-class JobList(_Answer):
+class JobList(Answer):
     """A page of jobs, newest first. `next_cursor` is null on the last page."""
 
     jobs: list[JobSummary]
@@ -202,7 +221,7 @@ class JobList(_Answer):
     links: PageLinks
 
 
-class Language(_Answer):
+class Language(Answer):
     """A language, and the profiles it can be run in."""
 
     name: str
@@ -210,13 +229,13 @@ class Language(_Answer):
     profiles: list[str]
 
 
-class LanguageList(_Answer):
+class LanguageList(Answer):
     """The languages."""
 
     languages: list[Language]
 
 
-class Range(_Answer):
+class Range(Answer):
     """What a limit may be, both ends allowed, and what it is where a request is silent."""
 
     least: float
@@ -224,7 +243,7 @@ class Range(_Answer):
     most: float
 
 
-class Profile(_Answer):
+class Profile(Answer):
     """A named set of limits. What is `fixed` a request cannot choose."""
 
     name: str
@@ -233,26 +252,26 @@ class Profile(_Answer):
     fixed: dict[str, int]
 
 
-class ProfileList(_Answer):
+class ProfileList(Answer):
     """The profiles."""
 
     profiles: list[Profile]
 
 
-class Health(_Answer):
+class Health(Answer):
     """The process answers."""
 
     status: Literal["ok"]
 
 
-class Part(_Answer):
+class Part(Answer):
     """Whether one thing that the service needs is there; `why_not` is for a person."""
 
     ready: bool
     why_not: str | None = None
 
 
-class Readiness(_Answer):
+class Readiness(Answer):
     """Whether jobs will be run."""
 
     ready: bool
@@ -261,7 +280,7 @@ class Readiness(_Answer):
     workers: Part
 
 
-class ProblemError(_Answer):
+class ProblemError(Answer):
     """One thing wrong with one field."""
 
     field: str
@@ -269,7 +288,7 @@ class ProblemError(_Answer):
     allowed: str | list[str] | None = None
 
 
-class ProblemDocument(_Answer):
+class ProblemDocument(Answer):
     """RFC 9457. `type` is stable; docs/api.md lists them."""
 
     type: str

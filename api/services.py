@@ -9,7 +9,9 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
+from api.quotas import Room, Seconds
 from api.settings import Settings
+from api.teller import Teller
 from api.waiting import Waiting
 
 
@@ -24,6 +26,9 @@ class Services:
     intake: Intake
     bell: Bell
     waiting: Waiting
+    teller: Teller
+    room: Room
+    seconds: Seconds
 
 
 def services_of(request: Request) -> Services:

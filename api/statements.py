@@ -15,6 +15,11 @@ FINAL_AMONG: Executable = select(jobs.c.id).where(
     jobs.c.state.in_([s.value for s in sorted(FINAL_STATES)]),
 )
 
+#: id, caller_id -> when the job was stored.
+CREATED_AT: Executable = select(jobs.c.created_at).where(
+    jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id")
+)
+
 _LAST_ATTEMPT = (
     "number",
     "exit_code",
@@ -40,6 +45,7 @@ _SUMMARY = (
     "profile",
     "labels",
     "reuse",
+    "rerun_of",
     "created_at",
     "started_at",
     "finished_at",
@@ -73,6 +79,12 @@ SHORT_ATTEMPT = ("number", "verdict", "failure", "wall_s", "sandbox_start")
 
 #: id, caller_id -> everything that a job document shows.
 JOB: Executable = _job_with_attempts()
+
+#: id, caller_id -> what was asked for.
+REQUEST: Executable = select(
+    *(jobs.c[name] for name in ("id", "language", "profile", "limits", "labels", "reuse", "code", "task")),
+    *(jobs.c[name] for name in ("stdin", "args", "env")),
+).where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
 
 #: id, caller_id, number -> one attempt, if the job is the caller's.
 ATTEMPT: Executable = (

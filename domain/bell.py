@@ -15,6 +15,10 @@ SANDBOX_QUEUE = "sandbox"
 #: Redis channel on which every change of a job's state is published, as `state_message`.
 STATES_CHANNEL = "retort:states"
 
+#: Redis channel on which the id of each job is published that was cancelled while a worker had it. It tells the
+#: worker to look now whether it still holds the lease; without the message it looks at its next heartbeat.
+CANCELS_CHANNEL = "retort:cancels"
+
 #: Seconds for which a claim holds without a heartbeat.
 LEASE_S = 30
 

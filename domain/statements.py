@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import State
-from domain.tables import api_keys, attempts, callers, jobs, workers
+from domain.tables import attempts, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 _no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -44,15 +44,6 @@ _expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now()
 def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.now() - cast(func.concat(seconds, " seconds"), INTERVAL)
 
-
-# --- callers and keys ---------------------------------------------------------------------------------
-
-#: hash -> the key and the caller it speaks for, unless it was revoked.
-AUTHENTICATE: Executable = (
-    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name)
-    .join(callers)
-    .where(api_keys.c.hash == bindparam("hash"), api_keys.c.revoked_at.is_(None))
-)
 
 # --- jobs, as the API sees them -----------------------------------------------------------------------
 

@@ -50,7 +50,11 @@ callers = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),  # domain.quotas.Quotas
+    Column("most_running", Integer),  # jobs at a time; None: as many as there is room for
+    Column("served_at", DateTime(timezone=True)),  # when the fair claim last chose it
     UniqueConstraint("name"),
+    CheckConstraint("most_running >= 0", name="most_running"),
 )
 
 api_keys = Table(
@@ -62,7 +66,33 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("scopes", ARRAY(Text), nullable=False, server_default=text("'{submit,read}'")),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),  # to the minute: written rarely
     UniqueConstraint("hash"),
+    CheckConstraint("scopes <@ ARRAY['submit', 'read', 'admin']", name="scopes"),
+    Index("ix_api_keys_caller_id", "caller_id"),
+)
+
+#: What a caller's `Idempotency-Key` made, so that the same request makes nothing more.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # of method, path and body
+    Column("made", Uuid, nullable=False),  # the id of what was made
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+#: Jobs whose rows are gone: what is kept elsewhere under their ids has still to go.
+removals = Table(
+    "removals",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("caller_id", Uuid, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
 jobs = Table(
@@ -84,6 +114,7 @@ jobs = Table(
     Column("env", JSONB, nullable=False, server_default=text("'{}'")),
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
+    Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
     # Where it stands.
     Column("claims", Integer, nullable=False, server_default="0"),
     Column("lease_token", Uuid),
@@ -107,6 +138,8 @@ jobs = Table(
         name="finished_at_iff_final",
     ),
     Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    Index("ix_jobs_waiting", "caller_id", "id", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
     Index("ix_jobs_queued", "rung_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leased", "lease_until", postgresql_where=text("lease_token IS NOT NULL")),
 )

@@ -1,27 +1,31 @@
 """Jobs: submit, read, wait, list."""
 
-from uuid import UUID
-
 from fastapi import APIRouter, Request, Response
 
 from api import documents, statements
 from api.answers import json_answer
-from api.auth import Caller, caller_of
+from api.auth import Guarded, caller_of
 from api.body import read_json
-from api.openapi import BAD_BODY, LIST_PARAMETERS, PREFER_HEADER, WAIT_PARAMETER, operation
+from api.once import once_of
+from api.openapi import (
+    BAD_BODY,
+    EXAMPLES,
+    IDEMPOTENCY_HEADER,
+    LIST_PARAMETERS,
+    NO_ROOM,
+    PREFER_HEADER,
+    WAIT_PARAMETER,
+    operation,
+)
 from api.paging import Page
-from api.prefer import preferred_wait
 from api.problems import Kind, Problem
 from api.queries import query_of, wait_of
+from api.reading import NOT_FOUND_DETAIL, job_id_of, job_when_ended, stored_answer
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
-from api.services import Services, services_of
-from domain.ids import new_id
-from domain.statements import GET_STATE, INSERT_JOB
-from domain.states import FINAL_STATES
+from api.services import services_of
+from domain.quotas import Scope
 
-router = APIRouter(prefix="/v1")
-
-_NOT_FOUND = "there is no such job"
+router = APIRouter(prefix="/v1", route_class=Guarded)
 
 
 @router.post(
@@ -33,32 +37,19 @@ _NOT_FOUND = "there is no such job"
             202: (Job, "Stored. With `Prefer: wait`, not finished in time; `Location` says where to look."),
             200: (Job, "Finished within the time that `Prefer: wait=N` gave."),
         },
-        problems=(*BAD_BODY, Kind.NO_GATEWAY),
+        scope=Scope.SUBMIT,
+        problems=(*BAD_BODY, *NO_ROOM, Kind.NO_GATEWAY),
         body=JobRequest,
-        parameters=[PREFER_HEADER],
+        examples=EXAMPLES,
+        parameters=[PREFER_HEADER, IDEMPOTENCY_HEADER],
     ),
 )
 async def submit(request: Request) -> Response:
     """Stores a job and rings for a worker. Waits for its end where the client prefers that."""
     services = services_of(request)
-    caller = caller_of(request.scope)
-    wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s))
-    seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
-    row = wanted.row()
-    job_id = new_id()
-    request.scope["retort.job_id"] = job_id
-    headers = {"Location": documents.job_path(job_id)}
-    with services.waiting.register(job_id, wanted=bool(seconds)) as waiter:
-        stored = await services.database.hot(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
-        if stored is None:
-            raise RuntimeError("an insert that returns nothing")
-        services.bell.ring(job_id)
-        if waiter is None or not seconds:
-            return json_answer(documents.fresh_job(job_id, row, stored.created_at), 202, headers)
-        await waiter.wait(seconds, request.is_disconnected)
-    document = await _job(services, caller, job_id)
-    headers["Preference-Applied"] = f"wait={seconds}"
-    return json_answer(document, 200 if document["state"] in FINAL_STATES else 202, headers)
+    body = await read_json(request, services.settings.body_timeout_s)
+    wanted = services.intake.check(body)
+    return await stored_answer(request, services, wanted, once_of(request, body))
 
 
 @router.get(
@@ -66,6 +57,7 @@ async def submit(request: Request) -> Response:
     **operation(
         "List jobs",
         {200: (JobList, "A page of your jobs, newest first, without code and outputs.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID,),
         parameters=LIST_PARAMETERS,
     ),
@@ -83,6 +75,7 @@ async def list_jobs(request: Request) -> Response:
     **operation(
         "Read a job",
         {200: (Job, "The job as it stands, finished or not.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
         parameters=[WAIT_PARAMETER],
     ),
@@ -92,14 +85,9 @@ async def read(request: Request, job_id: str) -> Response:
     services = services_of(request)
     caller = caller_of(request.scope)
     seconds = wait_of(query_of(request, "wait"), services.settings.max_wait_s)
-    found = _job_id(job_id)
+    found = job_id_of(job_id)
     request.scope["retort.job_id"] = found
-    with services.waiting.register(found, wanted=bool(seconds)) as waiter:
-        if waiter is not None and seconds:
-            state = await services.database.hot(GET_STATE, {"id": found, "caller_id": caller.id})
-            if state is not None and state[0] not in FINAL_STATES:
-                await waiter.wait(seconds, request.is_disconnected)
-    return json_answer(await _job(services, caller, found))
+    return json_answer(await job_when_ended(request, services, caller, found, seconds))
 
 
 @router.get(
@@ -107,6 +95,7 @@ async def read(request: Request, job_id: str) -> Response:
     **operation(
         "List the attempts of a job",
         {200: (AttemptList, "All attempts, in order, in short form.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
@@ -115,10 +104,10 @@ async def list_attempts(request: Request, job_id: str) -> Response:
     query_of(request)
     rows = await services_of(request).database.all(
         statements.ATTEMPTS,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id},
     )
     if not rows:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
+        raise Problem(Kind.NOT_FOUND, NOT_FOUND_DETAIL)
     return json_answer(
         {
             "attempts": [
@@ -135,6 +124,7 @@ async def list_attempts(request: Request, job_id: str) -> Response:
     **operation(
         "Read an attempt",
         {200: (Attempt, "The attempt with its outputs.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
@@ -145,26 +135,8 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
     row = await services_of(request).database.one(
         statements.ATTEMPT,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
     )
     if row is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
     return json_answer(documents.attempt(row))
-
-
-async def _job(services: Services, caller: Caller, job_id: UUID) -> documents.Document:
-    row = await services.database.hot(statements.JOB, {"id": job_id, "caller_id": caller.id})
-    if row is None:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
-    return documents.job(row)
-
-
-def _job_id(text: str) -> UUID:
-    """What is no UUID is no job either: the same 404, so that an answer tells nothing about ids."""
-    try:
-        found = UUID(text)
-    except ValueError:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND) from None
-    if str(found) != text.lower():  # UUID() also reads braces and URNs; a job has one address
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
-    return found
