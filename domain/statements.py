@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import State
-from domain.tables import attempts, jobs, workers
+from domain.tables import attempts, callers, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 _no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -90,6 +90,10 @@ _claim_values: dict[Any, Any] = {
     "leased_by": bindparam("b_worker", type_=Text),
     "started_at": func.coalesce(jobs.c.started_at, func.now()),
 }
+
+# For `domain.fairness`, which chooses the job.
+CLAIM_VALUES, CLAIMED_COLUMNS = _claim_values, _claimed_columns
+JOB_OF_CLAIM = jobs.c.id == bindparam("b_id")
 
 #: id, token, worker, state -> the job, if it was queued.
 CLAIM: Executable = (
@@ -245,6 +249,20 @@ def _break_lost() -> Executable:
 BREAK_LOST: Executable = _break_lost()
 
 
+def _full() -> ColumnElement[bool]:
+    """Whether a job's caller runs as many as it may: ringing for it would wake a worker for nothing."""
+    runs = jobs.alias("runs")
+    full = (
+        select(runs.c.caller_id)
+        .join(callers, callers.c.id == runs.c.caller_id)
+        .where(runs.c.lease_token.is_not(None), callers.c.most_running.is_not(None))
+        .group_by(runs.c.caller_id, callers.c.most_running)
+        .having(func.count() >= callers.c.most_running)
+    )
+    none = select(callers.c.id).where(callers.c.most_running == 0)
+    return jobs.c.caller_id.in_(union_all(full, none))
+
+
 def _overdue() -> Executable:
     # Each kind by its own index: with `OR` between them every waiting job would be read and sorted.
     def oldest(name: str, *which: ColumnElement[bool]) -> CTE:
@@ -261,6 +279,7 @@ def _overdue() -> Executable:
         "waiting",
         jobs.c.state == State.QUEUED.value,
         jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
+        ~_full(),
     )
     lost = oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5)))
     due = union_all(select(waiting.c.id), select(lost.c.id))

@@ -16,6 +16,7 @@ from domain.limits import load_languages, load_profiles
 from domain.logs import configure
 from worker import housekeeping
 from worker.broker import Bell, celery_app
+from worker.cancels import Cancels
 from worker.leases import Leases
 from worker.pipeline import Images, Pipeline
 from worker.sandbox import images
@@ -110,6 +111,9 @@ def run(settings: WorkerSettings) -> int:
         ):
             every.open()
             closing.callback(every.close)
+        cancels = Cancels(bell, leases)
+        cancels.open()
+        closing.callback(cancels.close)
         return serve(app, pipeline, settings)
 
 

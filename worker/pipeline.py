@@ -71,13 +71,21 @@ class Pipeline:
         self.advanced_at = time.monotonic()
 
     def advance(self, job_id: UUID) -> None:
-        """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
+        """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
         self.advanced_at = time.monotonic()
         if self.draining or self._pool.why_not is not None:
             return
-        job = self._store.claim(job_id, uuid4(), self._worker, State.RUNNING)
+        job = self._store.claim_next(job_id, uuid4(), self._worker, State.RUNNING)
         if job is None:
             return
+        try:
+            self._step(job)
+        finally:
+            if job.limited:
+                # Its caller may run one more now. The bell says that there is work, not which.
+                self._bell.ring(job.id)
+
+    def _step(self, job: ClaimedJob) -> None:
         with self._leases.hold(job) as lease:
             try:
                 image = self._images.tags[self._languages[job.language].image]

@@ -6,14 +6,14 @@ A method that writes for a job names the lease token; False means that the lease
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import statements
+from domain import fairness, statements
 from domain.bell import LEASE_S
 from domain.limits import Limits
 from domain.states import State
@@ -41,6 +41,7 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    limited: bool = False  # its caller may run a certain number at a time, so its end makes room for another
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -72,6 +73,7 @@ class Store:
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
         self._hot = Hot(self._durable)
         self._hot_hasty = Hot(self._hasty)
+        self._backlog = False
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
@@ -100,6 +102,23 @@ class Store:
             if row is not None:
                 return _job(row, token)
         return None
+
+    def claim_next(self, job_id: UUID, token: UUID, worker: str, state: State) -> ClaimedJob | None:
+        """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
+        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_state": state.value}
+        if not self._backlog:
+            row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
+            if row is not None:
+                return _job(row, token)
+        for _ in range(2):  # what was chosen may just have been claimed as fresh
+            row = self._hot_hasty.first_under(fairness.FAIR_LOCK, fairness.CLAIM_FAIRLY, values)
+            if row is not None:
+                # Only a guess at what the next message will find; each claim is right by itself.
+                self._backlog = row.waited
+                return replace(_job(row, token), limited=row.limited)
+        self._backlog = False
+        row = self._hot_hasty.first(statements.RECLAIM, values)
+        return None if row is None else _job(row, token)
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""

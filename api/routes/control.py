@@ -51,7 +51,10 @@ async def cancel(request: Request, job_id: str) -> Response:
         # Somebody recorded an attempt after this statement began: it numbers the next one now.
         won = await services.database.hot(CANCEL, values)
     if won is not None:
-        await services.teller.cancelled(found, was_leased=won.was in LEASED_STATES)
+        leased = won.was in LEASED_STATES
+        await services.teller.cancelled(found, was_leased=leased)
+        if leased:
+            services.bell.ring(found)  # its caller may run another one now; a bell does not say which
     job = await job_of(services, caller, found)
     if job["state"] != State.CANCELLED:
         raise Problem(
