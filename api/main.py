@@ -27,7 +27,7 @@ from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
-from api.routes import accounts, control, health, jobs, offers
+from api.routes import accounts, control, events, health, jobs, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.teller import Teller
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, control, accounts, offers, health):
+    for module in (jobs, control, events, accounts, offers, health):
         app.include_router(module.router)
     openapi.install(app)
     return app

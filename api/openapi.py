@@ -143,6 +143,13 @@ def operation(
     }
 
 
+def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
+    """The same operation, that answers with server-sent events."""
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    declared["responses"][200] = {"description": description, "content": content}
+    return declared
+
+
 def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 

@@ -20,6 +20,17 @@ CREATED_AT: Executable = select(jobs.c.created_at).where(
     jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id")
 )
 
+#: id, caller_id -> how far the job is, and how many attempts it has.
+PROGRESS: Executable = select(
+    *(jobs.c[name] for name in ("state", "verdict", "reason", "task", "claims")),
+    *(jobs.c[name] for name in ("created_at", "started_at", "finished_at")),
+    select(func.count())
+    .select_from(attempts)
+    .where(attempts.c.job_id == bindparam("id"))
+    .scalar_subquery()
+    .label("attempts"),
+).where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+
 _LAST_ATTEMPT = (
     "number",
     "exit_code",

@@ -132,6 +132,7 @@ class Store:
     def __init__(self, database_url: str, redis_url: str) -> None:
         self.engine: Engine = create_engine(database_url)
         self.redis = redis.Redis.from_url(redis_url)
+        self._tokens: dict[UUID, UUID] = {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -178,9 +179,23 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(statements.RETRY, {"b_id": job_id, "b_token": token, **values})
 
+    def begin(self, job_id: UUID) -> None:
+        """Claim a job, and tell that it runs."""
+        self._tokens[job_id] = self.claim(job_id)
+        self.redis.publish(STATES_CHANNEL, state_message(job_id, "running"))
+
+    def end(self, job_id: UUID, *, verdict: str = "ok", **values: Any) -> None:
+        """End a job that was begun."""
+        self._end(job_id, self._tokens.pop(job_id), verdict=verdict, **values)
+        self.redis.publish(STATES_CHANNEL, state_message(job_id, "finished"))
+
     def finish(self, job_id: UUID, *, publish: bool = True, verdict: str = "ok", **values: Any) -> None:
         """Run a job as a worker does, without a sandbox."""
-        token = self.claim(job_id)
+        self._end(job_id, self.claim(job_id), verdict=verdict, **values)
+        if publish:
+            self.redis.publish(STATES_CHANNEL, state_message(job_id, "finished"))
+
+    def _end(self, job_id: UUID, token: UUID, *, verdict: str, **values: Any) -> None:
         with self.engine.begin() as connection:
             number = connection.execute(
                 statements.FINISH,
@@ -193,8 +208,6 @@ class Store:
                 },
             ).scalar_one_or_none()
         assert number is not None
-        if publish:
-            self.redis.publish(STATES_CHANNEL, state_message(job_id, "finished"))
 
 
 def _attempt(**values: Any) -> dict[str, Any]:
