@@ -1,8 +1,8 @@
 """Event streams: a job's events as they happen, from any place on.
 
 A stream keeps nothing but its place. It reads the job's rows, tells what is new, and waits to be woken; a
-reader that is slow makes it read less often, and holds up nobody. Live output is read from Redis; what is missed
-there, because it came too fast or Redis was away, is told from the rows when the attempt has ended.
+reader that is slow makes it read less often, and holds up nobody. Live output is read from Redis; what is
+missed there, because it came too fast or Redis was away, is told from the rows when the attempt has ended.
 """
 
 import logging

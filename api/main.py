@@ -14,6 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from api import openapi
 from api.addresses import networks
@@ -39,6 +41,31 @@ from domain.quotas import Quotas
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
 
+#: Answers of so many bytes are compressed for clients that can read it.
+GZIP_BYTES = 16 * 1024
+
+#: What a page of an origin that is allowed may send, and read.
+CORS_REQUEST_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-ID",
+]
+CORS_ANSWER_HEADERS = [
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "X-Request-ID",
+]
+
 DESCRIPTION = """Runs code in a fresh, hardened container and tells what happened.
 
 Every path below `/v1` needs an API key: `Authorization: Bearer rt_…`.
@@ -62,7 +89,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
+            # Outside of everything, so that also what is refused can be read.
+            *_cors(_list(settings.cors_origins)),
             Middleware(Edge, networks(_list(settings.trusted_proxies))),
+            # Small answers are not worth it; event streams are passed on as they come.
+            Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=5),
             Middleware(Guard, services.keys, rates.admit),
             Middleware(BodyLimit, settings.max_body_bytes),
         ],
@@ -74,6 +105,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     openapi.install(app)
     return app
+
+
+def _cors(origins: list[str]) -> list[Middleware]:
+    """Which pages of other origins may call: none, unless an operator named them."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+            max_age=600,
+        ),
+    ]
 
 
 def _services(settings: Settings) -> Services:

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api import account_schemas, paging, schemas
+from api import account_schemas, filters, paging, schemas
 from api.auth import SCOPE_FIELD, is_guarded
 from api.problems import MEDIA_TYPE, Kind
 from domain.quotas import Scope
@@ -38,6 +38,14 @@ IDEMPOTENCY_HEADER: dict[str, Any] = {
     "required": False,
     "description": "The same request with the same key makes one thing only; later ones are answered with it.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+IF_NONE_MATCH_HEADER: dict[str, Any] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "ETags of answers that the client has.",
+    "schema": {"type": "string"},
 }
 
 PREFER_HEADER: dict[str, Any] = {
@@ -71,11 +79,20 @@ PAGE_PARAMETERS = [
     ),
     query_parameter("cursor", "`next_cursor` of the page before.", {"type": "string"}),
 ]
+_MOMENT = {"type": "string", "format": "date-time"}
 LIST_PARAMETERS = [
     *PAGE_PARAMETERS,
     query_parameter("state", "Only jobs in this state.", _one_of(State)),
     query_parameter("verdict", "Only jobs with this verdict.", _one_of(Verdict)),
     query_parameter("language", "Only jobs in this language.", {"type": "string"}),
+    query_parameter("label", "Only jobs with this label: `NAME` or `NAME=VALUE`.", {"type": "string"}),
+    query_parameter("since", "Only jobs that were made then or later.", _MOMENT),
+    query_parameter("until", "Only jobs that were made before.", _MOMENT),
+    query_parameter(
+        "text",
+        "Only jobs with this in their code, task or reason, in any case.",
+        {"type": "string", "minLength": 1, "maxLength": filters.MOST_TEXT},
+    ),
 ]
 
 EXAMPLES: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """The statements that only the API needs: one job with its attempts, and a caller's list of jobs."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -117,11 +118,13 @@ ATTEMPTS: Executable = (
 )
 
 
-def list_jobs(caller_id: UUID, *, below: UUID | None, most: int, **equal: str) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on; `equal` are columns and their values."""
+def list_jobs(
+    caller_id: UUID, *, below: UUID | None, most: int, also: Sequence[ColumnElement[bool]]
+) -> Select[Any]:
+    """A caller's jobs, newest first, from below an id on, of which all this is also true."""
     found = (
         select(*(jobs.c[name] for name in _SUMMARY))
-        .where(jobs.c.caller_id == caller_id, *(jobs.c[name] == value for name, value in equal.items()))
+        .where(jobs.c.caller_id == caller_id, *also)
         .order_by(jobs.c.id.desc())
         .limit(most)
     )

@@ -9,7 +9,22 @@ Fair claims are made one at a time, under a lock of the database, so that each s
 keeps callers within the number of jobs that they may run at a time.
 """
 
-from sqlalchemy import CTE, ColumnElement, Executable, and_, case, exists, func, or_, select, text, true, update
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Executable,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from domain.statements import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM
 from domain.states import State
@@ -20,6 +35,22 @@ FRESH_S = 0.1
 
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
+
+#: Columns of a job that decide on which queue its bell is rung. A message leads to jobs of its own queue only:
+#: the worker that hears it may be unable to do others. So far there is one queue.
+QUEUE_COLUMNS: tuple[str, ...] = ()
+
+
+def _same_queue() -> ColumnElement[bool]:
+    named, this = jobs.alias("named"), bindparam("b_id", type_=Uuid)
+    return and_(
+        jobs.c.state == State.QUEUED.value,
+        *(
+            jobs.c[name] == select(named.c[name]).where(named.c.id == this).scalar_subquery()
+            for name in QUEUE_COLUMNS
+        ),
+    )
+
 
 _queued = jobs.c.state == State.QUEUED.value
 _fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")
@@ -37,11 +68,12 @@ CLAIM_FRESH: Executable = (
 def _waiting() -> CTE:
     """The oldest waiting job of each caller: one step in an index for each, however many jobs it has."""
     order = (jobs.c.caller_id, jobs.c.id)
-    first = select(*order).where(_queued).order_by(*order).limit(1).subquery("first")
+    queued = _same_queue()
+    first = select(*order).where(queued).order_by(*order).limit(1).subquery("first")
     waiting = select(first.c.caller_id, first.c.id).cte("waiting", recursive=True)
     following = (
         select(*order)
-        .where(_queued, jobs.c.caller_id > waiting.c.caller_id)
+        .where(queued, jobs.c.caller_id > waiting.c.caller_id)
         .order_by(*order)
         .limit(1)
         .lateral("following")
@@ -92,6 +124,6 @@ def _claim_fairly() -> Executable:
     )
 
 
-#: token, worker, state -> the job that is next; `limited`: its caller may run a certain number at a time;
+#: id, token, worker, state -> the job that is next; `limited`: its caller may run a certain number at a time;
 #: `waited`: for longer than `FRESH_S`. To be run under `FAIR_LOCK`.
 CLAIM_FAIRLY: Executable = _claim_fairly()

@@ -24,6 +24,7 @@ from sqlalchemy import (
     literal,
     select,
     text,
+    tuple_,
     union_all,
     update,
 )
@@ -32,7 +33,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import State
-from domain.tables import attempts, callers, jobs, workers
+from domain.tables import attempts, callers, idempotency_keys, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 _no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -295,6 +296,17 @@ def _overdue() -> Executable:
 #: after_s, most -> jobs that nobody took within `after_s` of their last ring, and jobs whose lease expired; at
 #: most `most` of each, the oldest first.
 OVERDUE: Executable = _overdue()
+
+#: hours, most: forget what Idempotency-Keys made that long ago, the oldest first.
+FORGET_KEYS: Executable = idempotency_keys.delete().where(
+    tuple_(idempotency_keys.c.caller_id, idempotency_keys.c.key).in_(
+        select(idempotency_keys.c.caller_id, idempotency_keys.c.key)
+        .where(idempotency_keys.c.created_at < _ago(bindparam("hours", type_=Integer) * 3600))
+        .order_by(idempotency_keys.c.created_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+)
 
 # --- workers ------------------------------------------------------------------------------------------
 

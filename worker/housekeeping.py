@@ -39,6 +39,10 @@ SHORT_QUEUE = 50
 #: Jobs rung for in one sweep.
 RINGS = 500
 
+#: Seconds between two looks for Idempotency-Keys that have expired, and how many are forgotten at once.
+FORGET_S = 300.0
+FORGOTTEN_AT_ONCE = 1000
+
 #: Seconds with messages waiting, threads idle and nothing taken, after which a worker counts as deaf.
 DEAF_S = 45.0
 
@@ -92,6 +96,12 @@ def sweep(store: Store, bell: Bell) -> None:
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
+
+
+def forget(store: Store, hours: int) -> None:
+    """Forget Idempotency-Keys that have expired, a bounded number at a time."""
+    while store.forget_keys(hours=hours, most=FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+        pass
 
 
 class Guard:

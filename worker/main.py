@@ -108,6 +108,11 @@ def run(settings: WorkerSettings) -> int:
             housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
+            housekeeping.Every(
+                housekeeping.FORGET_S,
+                "forgetter",
+                lambda: housekeeping.forget(store, settings.idempotency_hours),
+            ),
         ):
             every.open()
             closing.callback(every.close)

@@ -34,6 +34,9 @@ class WorkerSettings(BaseSettings):
     )
     warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
     warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
+    idempotency_hours: int = Field(
+        default=24, ge=1, description="For so long an Idempotency-Key is remembered."
+    )
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),

@@ -169,6 +169,11 @@ class Store:
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
             return broken, [row.id for row in overdue]
 
+    def forget_keys(self, *, hours: int, most: int) -> int:
+        """Forget old Idempotency-Keys; how many."""
+        with self._sweeping.begin() as connection:
+            return connection.execute(statements.FORGET_KEYS, {"hours": hours, "most": most}).rowcount
+
     # --- ourselves --------------------------------------------------------------------------------
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api import documents, statements
-from api.answers import json_answer
+from api.answers import json_answer, kept_answer
 from api.auth import Guarded, caller_of
 from api.body import read_json
 from api.once import once_of
@@ -11,6 +11,7 @@ from api.openapi import (
     BAD_BODY,
     EXAMPLES,
     IDEMPOTENCY_HEADER,
+    IF_NONE_MATCH_HEADER,
     LIST_PARAMETERS,
     NO_ROOM,
     PREFER_HEADER,
@@ -24,6 +25,7 @@ from api.reading import NOT_FOUND_DETAIL, job_id_of, job_when_ended, stored_answ
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
 from api.services import services_of
 from domain.quotas import Scope
+from domain.states import FINAL_STATES
 
 router = APIRouter(prefix="/v1", route_class=Guarded)
 
@@ -74,10 +76,13 @@ async def list_jobs(request: Request) -> Response:
     "/jobs/{job_id}",
     **operation(
         "Read a job",
-        {200: (Job, "The job as it stands, finished or not.")},
+        {
+            200: (Job, "The job as it stands, finished or not; once it has ended, with an ETag."),
+            304: (None, "It has ended, and `If-None-Match` has its ETag."),
+        },
         scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
-        parameters=[WAIT_PARAMETER],
+        parameters=[WAIT_PARAMETER, IF_NONE_MATCH_HEADER],
     ),
 )
 async def read(request: Request, job_id: str) -> Response:
@@ -87,7 +92,10 @@ async def read(request: Request, job_id: str) -> Response:
     seconds = wait_of(query_of(request, "wait"), services.settings.max_wait_s)
     found = job_id_of(job_id)
     request.scope["retort.job_id"] = found
-    return json_answer(await job_when_ended(request, services, caller, found, seconds))
+    document = await job_when_ended(request, services, caller, found, seconds)
+    if document["state"] not in FINAL_STATES:
+        return json_answer(document)
+    return kept_answer(document, request.headers.get("if-none-match"))
 
 
 @router.get(

@@ -11,7 +11,7 @@ from sqlalchemy import insert, text, update
 
 from domain.ids import new_id
 from domain.states import State
-from domain.tables import callers
+from domain.tables import callers, idempotency_keys
 from tests.harness import Jobs, attempt, eventually
 from worker.store import ClaimedJob, Store
 
@@ -168,3 +168,15 @@ def test_random_messages_run_every_job_once(store: Store, jobs_table: Jobs, seed
         list(pool.map(serve, messages))
         eventually(lambda: not any(pool.map(serve, ids)) and jobs_table.unfinished() == 0, "all ran")
     assert ran == Counter(ids)
+
+
+def test_expired_idempotency_keys_are_forgotten(store: Store, jobs_table: Jobs) -> None:
+    rows = [
+        {"caller_id": jobs_table.caller(), "key": str(n), "fingerprint": b"", "made": new_id()}
+        for n in range(5)
+    ]
+    with jobs_table.engine.connect() as connection:
+        connection.execute(insert(idempotency_keys), rows)
+        old = update(idempotency_keys).where(idempotency_keys.c.key < "3")
+        connection.execute(old.values(created_at=text("now() - interval '25 hours'")))
+    assert [store.forget_keys(hours=24, most=2) for _ in range(3)] == [2, 1, 0]
