@@ -19,7 +19,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from api import openapi
 from api.addresses import networks
-from api.auth import Guard, Keys
+from api.auth import Guard, Guarded, Keys, is_guarded
 from api.bell import Bell, producer
 from api.body import BodyLimit
 from api.database import Database
@@ -29,12 +29,13 @@ from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
-from api.routes import accounts, control, events, health, jobs, offers
+from api.routes import accounts, control, events, health, jobs, models, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.teller import Teller
 from api.waiting import Waiting
 from domain import logs
+from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
 from domain.quotas import Quotas
 
@@ -101,8 +102,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, control, events, accounts, offers, health):
+    for module in (jobs, control, events, accounts, offers, models, health):
         app.include_router(module.router)
+    below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
+    if any(not isinstance(route, Guarded) for route in below):
+        raise TypeError("a route below /v1 is not of the class that looks at scopes")
     openapi.install(app)
     return app
 
@@ -146,12 +150,20 @@ def _services(settings: Settings) -> Services:
             load_profiles(settings.profiles),
             settings.max_code_bytes,
         ),
+        catalogue=_catalogue(settings),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
         teller=Teller(client),
         room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
         seconds=Seconds(database),
     )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    try:
+        return load_catalogue(settings.catalogue)
+    except CatalogueError as error:
+        raise SystemExit(f"cannot start with these settings: RETORT_CATALOGUE: {error}") from None
 
 
 @asynccontextmanager

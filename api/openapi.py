@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from api import account_schemas, filters, paging, schemas
 from api.auth import SCOPE_FIELD, is_guarded
@@ -115,9 +116,9 @@ MODELS: dict[str, type[BaseModel]] = {
     name: model
     for module in (schemas, account_schemas)
     for name, model in vars(module).items()
-    if isinstance(model, type) and issubclass(model, schemas.Strict | schemas.Answer)
+    if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
 }
-del MODELS["Strict"], MODELS["Answer"]
+MODELS.pop("BaseModel")
 
 #: Bodies that may be left out.
 OPTIONAL = (schemas.RerunRequest,)
@@ -163,6 +164,7 @@ def operation(
 def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
     """The same operation, that answers with server-sent events."""
     content = {"text/event-stream": {"schema": {"type": "string"}}}
+    declared["response_class"] = Response  # which has no media type of its own
     declared["responses"][200] = {"description": description, "content": content}
     return declared
 

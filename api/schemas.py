@@ -30,13 +30,11 @@ LabelName = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_n
 LabelValue = Annotated[str, Field(max_length=256), AfterValidator(_no_nul)]
 
 
-class Strict(BaseModel):
-    """What requests carry."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class LimitsRequest(Strict):
+class LimitsRequest(_Strict):
     """Limits that a job asks for; each must be within its profile's range (`GET /v1/profiles`)."""
 
     timeout_s: int | None = Field(default=None, description="Seconds of wall time.")
@@ -45,7 +43,7 @@ class LimitsRequest(Strict):
     output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
 
 
-class JobRequest(Strict):
+class JobRequest(_Strict):
     """A job: exactly one of `code` and `task`."""
 
     model_config = ConfigDict(
@@ -72,9 +70,9 @@ class JobRequest(Strict):
 
 
 #: A job as it was, but for what this says. Its fields are those of a request, without the job itself.
-RerunRequest: type[Strict] = create_model(
+RerunRequest: type[_Strict] = create_model(
     "RerunRequest",
-    __base__=Strict,
+    __base__=_Strict,
     __doc__="What shall be other than in the job that is run again; everything else is as it was.",
     **{
         name: (field.annotation, field)
@@ -84,13 +82,16 @@ RerunRequest: type[Strict] = create_model(
 )
 
 
-class Answer(BaseModel):
-    """What answers carry."""
-
+class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Limits(Answer):
+#: What requests and answers carry, for schemas in modules of their own.
+Strict = _Strict
+Answer = _Answer
+
+
+class Limits(_Answer):
     """The limits that apply."""
 
     timeout_s: int
@@ -99,7 +100,7 @@ class Limits(Answer):
     output_bytes: int
 
 
-class Usage(Answer):
+class Usage(_Answer):
     """What a job took. Null where it is not known, or not yet."""
 
     queue_s: float | None
@@ -112,7 +113,7 @@ class Usage(Answer):
     sandbox_reused: bool | None
 
 
-class AttemptSummary(Answer):
+class AttemptSummary(_Answer):
     """One run of the code, in short. It has a `verdict`, or a `failure` of the sandbox or its worker."""
 
     number: int
@@ -122,7 +123,7 @@ class AttemptSummary(Answer):
     sandbox_start: Literal["warm", "cold"] | None
 
 
-class JobLinks(Answer):
+class JobLinks(_Answer):
     """Paths of related things."""
 
     self: str
@@ -130,7 +131,7 @@ class JobLinks(Answer):
     events: str
 
 
-class JobSummary(Answer):
+class JobSummary(_Answer):
     """A job as lists show it."""
 
     id: UUID
@@ -151,7 +152,7 @@ class JobSummary(Answer):
 Encoding = Literal["utf-8", "base64"]
 
 
-class Outputs(Answer):
+class Outputs(_Answer):
     """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept."""
 
     exit_code: int | None
@@ -176,7 +177,7 @@ class Job(JobSummary, Outputs):
     attempts: list[AttemptSummary]
 
 
-class AttemptLinks(Answer):
+class AttemptLinks(_Answer):
     """Paths of related things."""
 
     self: str
@@ -200,20 +201,20 @@ class Attempt(Outputs):
     links: AttemptLinks
 
 
-class AttemptList(Answer):
+class AttemptList(_Answer):
     """All attempts of a job, in order."""
 
     attempts: list[AttemptSummary]
 
 
-class PageLinks(Answer):
+class PageLinks(_Answer):
     """Paths of this page and the next."""
 
     self: str
     next: str | None
 
 
-class JobList(Answer):
+class JobList(_Answer):
     """A page of jobs, newest first. `next_cursor` is null on the last page."""
 
     jobs: list[JobSummary]
@@ -221,7 +222,7 @@ class JobList(Answer):
     links: PageLinks
 
 
-class Language(Answer):
+class Language(_Answer):
     """A language, and the profiles it can be run in."""
 
     name: str
@@ -229,13 +230,13 @@ class Language(Answer):
     profiles: list[str]
 
 
-class LanguageList(Answer):
+class LanguageList(_Answer):
     """The languages."""
 
     languages: list[Language]
 
 
-class Range(Answer):
+class Range(_Answer):
     """What a limit may be, both ends allowed, and what it is where a request is silent."""
 
     least: float
@@ -243,7 +244,7 @@ class Range(Answer):
     most: float
 
 
-class Profile(Answer):
+class Profile(_Answer):
     """A named set of limits. What is `fixed` a request cannot choose."""
 
     name: str
@@ -252,26 +253,96 @@ class Profile(Answer):
     fixed: dict[str, int]
 
 
-class ProfileList(Answer):
+class ProfileList(_Answer):
     """The profiles."""
 
     profiles: list[Profile]
 
 
-class Health(Answer):
+class ModelPrice(_Answer):
+    """Prices per million tokens in `currency`, as decimal text; one unit of it costs `usd_per_unit` dollars."""
+
+    input: str
+    output: str
+    cache_read: str | None
+    cache_write: str | None
+    currency: str
+    usd_per_unit: str
+    source: str
+    checked: str | None
+
+
+class ModelGateway(_Answer):
+    """A gateway that serves a model at the moment. `price` is its own, where it differs from the list."""
+
+    name: str
+    dialect: Literal["openai", "anthropic"]
+    price: ModelPrice | None
+
+
+class ModelLimit(_Answer):
+    """Requests and tokens a minute, and requests under way; null: no limit."""
+
+    name: str
+    rpm: int | None
+    tpm: int | None
+    burst: int | None
+
+
+class Model(_Answer):
+    """The card of a model. `available`: a live worker can ask it. A null price is unknown, not nothing."""
+
+    name: str
+    title: str
+    provider: str | None
+    aliases: list[str]
+    available: bool
+    gateways: list[ModelGateway]
+    price: ModelPrice | None
+    context_tokens: int | None
+    output_tokens: int | None
+    capabilities: list[str]
+    knowledge_until: str | None
+    accuracy: float | None
+    accuracy_source: str | None
+    roles: list[str]
+    suits: list[str]
+    limits: list[ModelLimit]
+
+
+class Preset(_Answer):
+    """Settings for one kind of work, without those that its model refuses."""
+
+    name: str
+    title: str
+    model: str
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int
+    latency_ms: int | None
+
+
+class ModelList(_Answer):
+    """The models and the presets."""
+
+    models: list[Model]
+    presets: list[Preset]
+
+
+class Health(_Answer):
     """The process answers."""
 
     status: Literal["ok"]
 
 
-class Part(Answer):
+class Part(_Answer):
     """Whether one thing that the service needs is there; `why_not` is for a person."""
 
     ready: bool
     why_not: str | None = None
 
 
-class Readiness(Answer):
+class Readiness(_Answer):
     """Whether jobs will be run."""
 
     ready: bool
@@ -280,7 +351,7 @@ class Readiness(Answer):
     workers: Part
 
 
-class ProblemError(Answer):
+class ProblemError(_Answer):
     """One thing wrong with one field."""
 
     field: str
@@ -288,7 +359,7 @@ class ProblemError(Answer):
     allowed: str | list[str] | None = None
 
 
-class ProblemDocument(Answer):
+class ProblemDocument(_Answer):
     """RFC 9457. `type` is stable; docs/api.md lists them."""
 
     type: str

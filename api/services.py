@@ -13,6 +13,7 @@ from api.quotas import Room, Seconds
 from api.settings import Settings
 from api.teller import Teller
 from api.waiting import Waiting
+from domain.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
+    catalogue: Catalogue
     bell: Bell
     waiting: Waiting
     teller: Teller

@@ -1,7 +1,7 @@
 """`python -m benchmarks.fairness`: how long one job waits while another caller has 10,000 in the queue.
 
-The bound is the length of a job: a place is free when the first of those that run ends. Without backlog the same
-job's time is measured first, so that the difference is the wait.
+The bound is the length of a job: a place is free when the first of those that run ends. Without backlog the
+same job's time is measured first, so that the difference is the wait.
 """
 
 import argparse
