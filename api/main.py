@@ -29,7 +29,7 @@ from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
-from api.routes import accounts, control, events, health, jobs, models, offers
+from api.routes import callers, control, events, health, jobs, keys, models, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.teller import Teller
@@ -102,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, control, events, accounts, offers, models, health):
+    for module in (jobs, control, events, callers, keys, offers, models, health):
         app.include_router(module.router)
     below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
     if any(not isinstance(route, Guarded) for route in below):

@@ -78,9 +78,7 @@ class Rates:
         rate = caller.quotas.requests_per_s or self._defaults.requests_per_s
         if not rate:
             return []
-        burst = caller.quotas.burst or max(self._defaults.burst or 1, math.ceil(rate))
-        if caller.quotas.burst is None and caller.quotas.requests_per_s is not None:
-            burst = max(1, math.ceil(2 * rate))
+        burst = self._burst(caller.quotas, rate)
         stock = self._stocks.get(caller.id)
         now = time.monotonic()
         if stock is None or stock.at_hand < 1 or stock.until < now:
@@ -95,6 +93,13 @@ class Rates:
             self._note(away=False)
         stock.at_hand -= 1
         return _headers(burst, stock.at_hand + stock.left, rate)
+
+    def _burst(self, quotas: Quotas, rate: float) -> int:
+        if quotas.burst is not None:
+            return quotas.burst
+        if quotas.requests_per_s is not None or self._defaults.burst is None:
+            return max(1, math.ceil(2 * rate))
+        return self._defaults.burst
 
     async def _refill(self, caller_id: UUID, rate: float, burst: int, back: int) -> Stock:
         wanted = max(1, int(min(rate * TAKE_S, burst / 4)))

@@ -9,6 +9,7 @@ from api import statements
 from api.answers import json_answer
 from api.auth import Guarded, caller_of
 from api.body import read_json
+from api.database import AlreadyStored
 from api.once import once_of
 from api.openapi import BAD_BODY, IDEMPOTENCY_HEADER, NO_ROOM, PREFER_HEADER, operation
 from api.problems import Kind, Problem
@@ -47,7 +48,7 @@ async def cancel(request: Request, job_id: str) -> Response:
     values = {"b_id": found, "b_caller_id": caller.id, "b_reason": "cancelled by its caller"}
     try:
         won = await services.database.hot(CANCEL, values)
-    except psycopg.errors.UniqueViolation:
+    except (psycopg.errors.UniqueViolation, AlreadyStored):
         # Somebody recorded an attempt after this statement began: it numbers the next one now.
         won = await services.database.hot(CANCEL, values)
     if won is not None:
@@ -91,7 +92,11 @@ async def rerun(request: Request, job_id: str) -> Response:
     if row is None:
         raise Problem(Kind.NOT_FOUND, NOT_FOUND_DETAIL)
     wanted = services.intake.check(rerun_request(row, body))
-    return await stored_answer(request, services, wanted, once_of(request, body), rerun_of=found)
+    once = once_of(request, body)
+    try:
+        return await stored_answer(request, services, wanted, once, rerun_of=found)
+    except psycopg.errors.ForeignKeyViolation:  # it was deleted just now
+        raise Problem(Kind.NOT_FOUND, NOT_FOUND_DETAIL) from None
 
 
 @router.delete(
