@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop test gateways lint images bench clean
+.PHONY: help venv run stop demo test gateways lint images bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: $(STAMP) ## Start everything and run a first job (PORT=8000, DETACH=1 to re
 
 stop: ## End what `make run` started
 	@if [ -x $(RETORT) ]; then $(RETORT) down; else echo "not running"; fi
+
+demo: $(STAMP) ## Show a task being written, run, repaired and finished, with a scripted model
+	@$(PY) -P -m scripts.demo
 
 images: $(STAMP) ## Build the sandbox images that are missing
 	@$(RETORT) engine ensure

@@ -20,7 +20,7 @@ import redis.asyncio
 from celery import Celery
 from redis.exceptions import RedisError
 
-from domain.bell import ADVANCE, SANDBOX_QUEUE, celery_broker_url
+from domain.bell import ADVANCE, ALL_QUEUES, SANDBOX_QUEUE, celery_broker_url
 from domain.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ def producer(redis_url: str) -> Celery:
 
 
 class Message:
-    """The `advance` message on the sandbox queue, with a hole for the job id."""
+    """The `advance` message on one queue, with a hole for the job id."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, queue: str = SANDBOX_QUEUE) -> None:
         made = app.amqp.as_task_v2(_ANY_JOB, ADVANCE, args=[_ANY_JOB], ignore_result=True)
         self._body = orjson.dumps(made.body).decode()
         # The envelope is kombu's virtual transport's: what its channels make of a published message.
@@ -53,7 +53,7 @@ class Message:
             "properties": {
                 **made.properties,
                 "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": SANDBOX_QUEUE},
+                "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": 0,
                 "body_encoding": "base64",
                 "delivery_tag": _ANY_TAG,
@@ -74,14 +74,14 @@ class Bell:
 
     def __init__(self, client: "redis.asyncio.Redis", app: Celery) -> None:
         self._redis = client
-        self._message = Message(app)
-        self._waiting: deque[UUID] = deque(maxlen=_MOST_WAITING)
+        self._messages = {queue: Message(app, queue) for queue in ALL_QUEUES}
+        self._waiting: deque[tuple[UUID, str]] = deque(maxlen=_MOST_WAITING)
         self._something = asyncio.Event()
         self._broken = False
 
-    def ring(self, job_id: UUID) -> None:
+    def ring(self, job_id: UUID, queue: str = SANDBOX_QUEUE) -> None:
         """Ask for a worker; returns at once, never fails."""
-        self._waiting.append(job_id)
+        self._waiting.append((job_id, queue))
         self._something.set()
 
     async def run(self) -> None:
@@ -96,8 +96,10 @@ class Bell:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))]
             try:
-                # Workers take from the right, so the last of these arguments is the last to be taken.
-                await self._redis.lpush(SANDBOX_QUEUE, *(self._message.of(job_id) for job_id in batch))
+                for queue in dict.fromkeys(queue for _, queue in batch):
+                    ids = (job_id for job_id, its in batch if its == queue)
+                    # Workers take from the right, so the last of these arguments is the last to be taken.
+                    await self._redis.lpush(queue, *map(self._messages[queue].of, ids))
             except (RedisError, OSError, TimeoutError) as error:
                 # Dropped, not kept: the sweeper knows these jobs, and a broker that comes back to a heap
                 # of old rings would only deliver them twice.

@@ -1,8 +1,9 @@
 """From rows to the JSON that clients read. A row has its columns as attributes, whoever read it."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,13 @@ def summary(row: Any) -> Document:
         "labels": row.labels,
         "reuse": row.reuse,
         "rerun_of": row.rerun_of,
+        "priority": row.priority,
+        "cache": row.cache,
+        "outcome": row.outcome,
+        "model": row.model,
+        "cost_usd": _money(row.cost_usd),
+        "cost_complete": row.cost_complete,
+        "scripted": row.scripted,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
@@ -44,7 +52,11 @@ def job(row: Any) -> Document:
     last = {name[2:]: value for name, value in row._asdict().items() if name.startswith("a_")}
     return {
         **summary(row),
-        "code": row.code,
+        "code": row.code if row.task is None else last.get("code"),
+        "task": row.task,
+        "policy": row.policy,
+        "check": row.check_by,
+        "budget_usd": _money(row.budget_usd),
         "limits": row.limits,
         **_outputs(last),
         "artifacts": [],
@@ -65,11 +77,22 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "labels": row["labels"],
         "reuse": row["reuse"],
         "rerun_of": row.get("rerun_of"),
+        "priority": row["priority"],
+        "cache": row["cache"],
+        "outcome": None,
+        "model": None,
+        "cost_usd": "0",
+        "cost_complete": True,
+        "scripted": False,
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
         "links": job_links(job_id),
         "code": row["code"],
+        "task": row["task"],
+        "policy": row["policy"],
+        "check": row["check_by"],
+        "budget_usd": _money(row["budget_usd"]),
         "limits": row["limits"],
         **_outputs({}),
         "artifacts": [],
@@ -78,8 +101,8 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
     }
 
 
-def attempt(row: Any) -> Document:
-    """One attempt in full."""
+def attempt(row: Any, calls: Iterable[Any] = ()) -> Document:
+    """One attempt in full, with the calls of its round."""
     path = job_path(row.job_id)
     values = row._asdict()
     return {
@@ -88,6 +111,17 @@ def attempt(row: Any) -> Document:
         "verdict": row.verdict,
         "failure": row.failure,
         "code": row.code,
+        "cached": row.cached,
+        "round": row.round,
+        "model": row.model,
+        "scripted": row.scripted,
+        "cost_usd": _money(row.cost_usd),
+        "choice": row.choice,
+        "calls": [call(each) for each in calls],
+        "check_passed": row.check_passed,
+        "note": row.note,
+        "profile": row.profile or row.job_profile,
+        "limits": row.limits or row.job_limits,
         **_outputs(values),
         "image": row.image,
         "image_digest": row.image_digest,
@@ -97,6 +131,27 @@ def attempt(row: Any) -> Document:
         "usage": _usage(values, None),
         "links": {"self": f"{path}/attempts/{row.number}", "job": path},
     }
+
+
+#: What is told of a call; its job and its round are where it is told.
+_CALL = (
+    "id", "gateway", "model", "model_version", "request_id", "prompt", "parameters", "answer", "finish",
+    "failure", "detail", "status", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "estimated", "price", "latency_s", "first_byte_s", "cache_hit", "scripted", "created_at",
+)  # fmt: skip
+
+
+def call(row: Any) -> Document:
+    """One question to a model."""
+    return {**{name: getattr(row, name) for name in _CALL}, "cost_usd": _money(row.cost_usd)}
+
+
+def _money(amount: Decimal | None) -> str | None:
+    """A decimal as text, without an exponent and without zeros at its end."""
+    if amount is None:
+        return None
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _outputs(values: Mapping[str, Any]) -> Document:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, or_
 from api.problems import FieldError, invalid
 from domain.tables import jobs
 
-FILTERS = ("state", "verdict", "language", "label", "since", "until", "text")
+FILTERS = ("state", "verdict", "language", "model", "label", "since", "until", "text")
 
 #: A moment as RFC 3339 has it; a missing zone would be somebody's guess.
 _MOMENT = re.compile(

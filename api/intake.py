@@ -1,13 +1,15 @@
 """From a parsed body to a job that may be stored: all that can be wrong is found here."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import MOST_TEXT_BYTES, JobRequest
+from api.problems import FieldError, invalid
+from api.schemas import MOST_TEXT_BYTES, CheckRequest, JobRequest, LimitsRequest
+from api.tasks import TaskIntake, WantedTask
 from domain.limits import Language, LimitError, Limits, Profile
+from domain.states import State
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -15,16 +17,18 @@ _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request that passed, and the limits it gets."""
+    """A request that passed, and the limits it gets; `task` is None for plain code."""
 
     request: JobRequest
     limits: Limits
+    task: WantedTask | None = None
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
         request = self.request
-        return {
+        row = {
             "code": request.code,
+            "task": None,
             "language": request.language,
             "profile": request.profile,
             "limits": self.limits.as_dict(),
@@ -33,7 +37,14 @@ class Wanted:
             "env": request.env,
             "labels": request.labels,
             "reuse": request.reuse,
+            "priority": request.priority,
+            "cache": request.cache,
+            "policy": None,
+            "check_by": None,
+            "budget_usd": None,
+            "next_state": State.RUNNING.value,
         }
+        return row if self.task is None else row | self.task.row()
 
 
 class Intake:
@@ -44,7 +55,9 @@ class Intake:
         languages: dict[str, Language],
         profiles: dict[str, Profile],
         max_code_bytes: int,
+        tasks: TaskIntake,
     ) -> None:
+        self.tasks = tasks
         self.languages = languages
         self.profiles = profiles
         self._max_code_bytes = max_code_bytes
@@ -53,7 +66,7 @@ class Intake:
         """The job that `body` asks for.
 
         Raises:
-            Problem: 422 with every field that is wrong, or 503 for a task while there is no gateway.
+            Problem: 422 with every field that is wrong. Whether a task's model is served is not looked at.
         """
         try:
             request = JobRequest.model_validate(body)
@@ -62,13 +75,10 @@ class Intake:
         self._one_of_code_and_task(request)
         limits = self._limits(request)
         self._sizes(request)
-        if request.task is not None:
-            raise Problem(
-                Kind.NO_GATEWAY,
-                "a task needs a model, and no model gateway is configured on this service; "
-                "send `code` instead, which works",
-            )
-        return Wanted(request, limits)
+        if request.task is None:
+            self.tasks.no_task(request)
+            return Wanted(request, limits)
+        return Wanted(request, limits, self.tasks.check(request, self.languages[request.language]))
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -128,7 +138,9 @@ class Intake:
         if where[0] == "limits" and len(where) == 2:
             return FieldError(field, _number_message(where[1]), self._allowed(where[1], body))
         if found["type"] == "literal_error":
-            return FieldError(field, "is not one of the allowed values", ["never", "caller"])
+            return FieldError(field, "is not one of the allowed values", _literals(where[0]))
+        if where[0] == "budget_usd":  # pydantic tells of each type that it may have
+            return FieldError("budget_usd", "must be a number, or a decimal as text")
         return FieldError(field, found["msg"][:1].lower() + found["msg"][1:])
 
     def _allowed(self, limit: str, body: dict[str, Any]) -> str | None:
@@ -143,5 +155,14 @@ def _number_message(limit: str) -> str:
 
 
 def _known_fields(path: list[str]) -> list[str]:
-    fields = {"limits": ["timeout_s", "memory_mb", "cpus", "output_bytes"]}
-    return fields["limits"] if path == ["limits"] else list(JobRequest.model_fields)
+    within: dict[str, type[BaseModel]] = {"limits": LimitsRequest, "check": CheckRequest}
+    return list(within[path[0]].model_fields if len(path) == 1 else JobRequest.model_fields)
+
+
+def _literals(field: str) -> list[str]:
+    """What a field may be that must be one of a few words."""
+    annotation = JobRequest.model_fields[field].annotation
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is Literal:
+            return list(get_args(kind))
+    return []

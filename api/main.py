@@ -31,13 +31,16 @@ from api.rates import Rates
 from api.refusals import Refusals
 from api.routes import callers, control, events, health, jobs, keys, models, offers
 from api.services import Services
+from api.serving import Serving
 from api.settings import Settings, load_settings
+from api.tasks import TaskIntake
 from api.teller import Teller
 from api.waiting import Waiting
 from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
 from domain.quotas import Quotas
+from domain.tasks import load_task_rules
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -140,6 +143,7 @@ def _services(settings: Settings) -> Services:
         socket_connect_timeout=REDIS_PATIENCE_S,
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
+    catalogue = _catalogue(settings)
     return Services(
         settings=settings,
         database=database,
@@ -149,8 +153,10 @@ def _services(settings: Settings) -> Services:
             load_languages(settings.languages),
             load_profiles(settings.profiles),
             settings.max_code_bytes,
+            TaskIntake(load_task_rules(settings.tasks), catalogue),
         ),
-        catalogue=_catalogue(settings),
+        serving=Serving(database),
+        catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
         teller=Teller(client),

@@ -86,6 +86,7 @@ LIST_PARAMETERS = [
     query_parameter("state", "Only jobs in this state.", _one_of(State)),
     query_parameter("verdict", "Only jobs with this verdict.", _one_of(Verdict)),
     query_parameter("language", "Only jobs in this language.", {"type": "string"}),
+    query_parameter("model", "Only tasks whose last program this model wrote.", {"type": "string"}),
     query_parameter("label", "Only jobs with this label: `NAME` or `NAME=VALUE`.", {"type": "string"}),
     query_parameter("since", "Only jobs that were made then or later.", _MOMENT),
     query_parameter("until", "Only jobs that were made before.", _MOMENT),
@@ -98,6 +99,16 @@ LIST_PARAMETERS = [
 
 EXAMPLES: dict[str, Any] = {
     "code": {"summary": "Run code", "value": {"code": "print(6 * 7)"}},
+    "task": {
+        "summary": "Have a model write the code, and judge it by tests",
+        "value": {
+            "task": "Write a function median(numbers) that returns the median of a list of numbers.",
+            "check": {"tests": "assert median([3, 1, 2]) == 2\nassert median([4, 1, 2, 3]) == 2.5"},
+            "model": "auto",
+            "route": "cost",
+            "budget_usd": "0.05",
+        },
+    },
     "limits": {
         "summary": "With limits, input and labels",
         "value": {

@@ -27,6 +27,8 @@ async def stored_answer(
 ) -> Response:
     """Store a job, wait for its end where the client prefers that, and answer with it."""
     caller = caller_of(request.scope)
+    if wanted.task is not None:
+        services.intake.tasks.served(wanted.task, await services.serving.models())
     seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
     job_id = new_id()
     request.scope["retort.job_id"] = job_id

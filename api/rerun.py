@@ -3,6 +3,7 @@
 from typing import Any
 
 from api.problems import FieldError, invalid
+from domain.tasks import Policy
 
 #: What is the job itself, and not how it is run.
 FIXED = ("code", "task")
@@ -28,6 +29,9 @@ def rerun_request(row: Any, changes: dict[str, Any]) -> dict[str, Any]:
         "env": row.env,
         "labels": row.labels,
         "reuse": row.reuse,
+        "priority": row.priority,
+        "cache": row.cache,
+        **({} if row.task is None else _of_task(row)),
         **{name: getattr(row, name) for name in FIXED if getattr(row, name) is not None},
     }
     if changes.get("profile", row.profile) != row.profile:
@@ -35,4 +39,23 @@ def rerun_request(row: Any, changes: dict[str, Any]) -> dict[str, Any]:
     limits = changes.get("limits")
     if isinstance(limits, dict):
         changes = {**changes, "limits": {**again["limits"], **limits}}
+    if "model" in changes and "route" not in changes:
+        again.pop("route", None)  # it says which model `auto` prefers
     return {**again, **changes}
+
+
+def _of_task(row: Any) -> dict[str, Any]:
+    """What is asked of tasks alone, without what was left open."""
+    policy = Policy.of(row.policy or {})
+    asked = {
+        "model": policy.model,
+        "route": policy.route,
+        "required_accuracy": policy.required_accuracy,
+        "fallbacks": None if policy.fallbacks is None else list(policy.fallbacks),
+        "max_attempts": policy.max_attempts,
+        "preset": policy.preset,
+        "larger_profile": policy.larger_profile,
+        "check": row.check_by,
+        "budget_usd": None if row.budget_usd is None else str(row.budget_usd),
+    }
+    return {name: value for name, value in asked.items() if value is not None}

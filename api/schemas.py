@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from domain.states import State, Verdict
+from domain.states import Outcome, Priority, State, Verdict
 
 MOST_ARGS = 64
 MOST_ENV = 64
@@ -43,6 +43,19 @@ class LimitsRequest(_Strict):
     output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
 
 
+class CheckRequest(_Strict):
+    """How a task's result is judged: exactly one of these."""
+
+    tests: Text | None = Field(
+        default=None,
+        description="Code in the job's language that runs after the program and fails where it is wrong.",
+    )
+    stdout: Text | None = Field(
+        default=None,
+        description="What the program must print, but for spaces at line ends and empty lines at the end.",
+    )
+
+
 class JobRequest(_Strict):
     """A job: exactly one of `code` and `task`."""
 
@@ -66,6 +79,40 @@ class JobRequest(_Strict):
     reuse: Literal["never", "caller"] = Field(
         default="never",
         description="`caller` allows a sandbox in which an earlier job of the same caller ran.",
+    )
+    priority: Literal["interactive", "batch"] = Field(
+        default="interactive", description="`batch` runs while nothing interactive waits."
+    )
+    cache: bool = Field(
+        default=False,
+        description="Take a result of yours from an equal earlier run, and keep this one: say so only of "
+        "programs that give the same result each time.",
+    )
+    model: Text | None = Field(
+        default=None,
+        max_length=200,
+        description="Of a task: a model's name or alias, or `auto`, which is the default.",
+    )
+    route: Literal["cost", "speed", "accuracy"] | None = Field(
+        default=None, description="Of a task: what `auto` prefers."
+    )
+    required_accuracy: float | None = Field(default=None, description="Of a task: models below are not asked.")
+    fallbacks: list[Annotated[Text, Field(max_length=200)]] | None = Field(
+        default=None,
+        description="Of a task: models to ask when the first cannot be had; an empty list allows none.",
+    )
+    max_attempts: int | None = Field(default=None, description="Of a task: programs tried, 4 by default.")
+    budget_usd: float | str | None = Field(
+        default=None,
+        description="Of a task: US dollars its models may cost; a number or a decimal as text.",
+    )
+    check: CheckRequest | None = Field(default=None, description="Of a task: how its result is judged.")
+    preset: Text | None = Field(
+        default=None, max_length=100, description="Of a task: named settings for the model."
+    )
+    larger_profile: bool = Field(
+        default=False,
+        description="Of a task: after a timeout or lack of memory it may move to the profile's larger one.",
     )
 
 
@@ -121,6 +168,13 @@ class AttemptSummary(_Answer):
     failure: str | None
     wall_s: float | None
     sandbox_start: Literal["warm", "cold"] | None
+    cached: bool
+    round: int | None
+    model: str | None
+    cost_usd: str | None
+    scripted: bool
+    check_passed: bool | None
+    note: str | None
 
 
 class JobLinks(_Answer):
@@ -143,6 +197,13 @@ class JobSummary(_Answer):
     labels: dict[str, str]
     reuse: Literal["never", "caller"]
     rerun_of: UUID | None
+    priority: Priority
+    cache: bool
+    outcome: Outcome | None
+    model: str | None
+    cost_usd: str
+    cost_complete: bool
+    scripted: bool
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -167,10 +228,36 @@ class Outputs(_Answer):
     stderr_truncated: bool
 
 
+class Policy(_Answer):
+    """Which models a task may use, and how often."""
+
+    model: str
+    route: Literal["cost", "speed", "accuracy"] | None
+    required_accuracy: float | None
+    fallbacks: list[str] | None
+    max_attempts: int
+    preset: str | None
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    larger_profile: bool
+
+
+class Check(_Answer):
+    """How a task's result is judged."""
+
+    tests: str | None = None
+    stdout: str | None = None
+
+
 class Job(JobSummary, Outputs):
-    """A job. Outputs and usage are those of its last attempt."""
+    """A job. Outputs, usage and, of a task, the code are those of its last attempt."""
 
     code: str | None
+    task: str | None
+    policy: Policy | None
+    check: Check | None
+    budget_usd: str | None
     limits: Limits
     artifacts: list[Any]
     usage: Usage
@@ -184,8 +271,80 @@ class AttemptLinks(_Answer):
     job: str
 
 
+class PromptMessage(_Answer):
+    """One message of a conversation with a model."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Prompt(_Answer):
+    """What a model was asked."""
+
+    system: str | None
+    messages: list[PromptMessage]
+
+
+class ModelCall(_Answer):
+    """One question to a model. It has an `answer` or a `failure`; its cost is null where unknown."""
+
+    id: UUID
+    gateway: str
+    model: str
+    model_version: str | None
+    request_id: str | None
+    prompt: Prompt
+    parameters: dict[str, Any]
+    answer: str | None
+    finish: str | None
+    failure: str | None
+    detail: str | None
+    status: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    estimated: bool
+    price: dict[str, Any] | None
+    cost_usd: str | None
+    latency_s: float | None
+    first_byte_s: float | None
+    cache_hit: bool
+    scripted: bool
+    created_at: datetime
+
+
+class SkippedModel(_Answer):
+    """A model that was not asked, and why."""
+
+    model: str
+    gateway: str | None
+    reason: str
+
+
+class ModelChoice(_Answer):
+    """Which model was asked, and why."""
+
+    model: str
+    gateway: str
+    reason: str
+    skipped: list[SkippedModel]
+
+
 class Attempt(Outputs):
     """One run of the code. `code` is null where it is the job's own."""
+
+    cached: bool
+    round: int | None
+    model: str | None
+    scripted: bool
+    cost_usd: str | None
+    choice: ModelChoice | None
+    calls: list[ModelCall]
+    check_passed: bool | None
+    note: str | None
+    profile: str
+    limits: Limits
 
     job_id: UUID
     number: int

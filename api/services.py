@@ -10,6 +10,7 @@ from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
 from api.quotas import Room, Seconds
+from api.serving import Serving
 from api.settings import Settings
 from api.teller import Teller
 from api.waiting import Waiting
@@ -31,6 +32,7 @@ class Services:
     teller: Teller
     room: Room
     seconds: Seconds
+    serving: Serving
 
 
 def services_of(request: Request) -> Services:

@@ -22,6 +22,7 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    tasks: Path | None = None  # in place of domain/data/tasks.toml
     catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)

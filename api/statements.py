@@ -4,11 +4,26 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, Select, Uuid, and_, bindparam, func, literal_column, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    Executable,
+    Numeric,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain.states import FINAL_STATES
-from domain.tables import attempts, jobs
+from domain.tables import attempts, jobs, model_calls
 
 #: ids -> those of them that have ended.
 FINAL_AMONG: Executable = select(jobs.c.id).where(
@@ -47,6 +62,7 @@ _LAST_ATTEMPT = (
     "sandbox_start",
     "sandbox_start_s",
     "sandbox_reused",
+    "code",
 )
 _SUMMARY = (
     "id",
@@ -58,10 +74,26 @@ _SUMMARY = (
     "labels",
     "reuse",
     "rerun_of",
+    "priority",
+    "cache",
+    "outcome",
+    "model",
+    "cost_usd",
+    "cost_complete",
+    "scripted",
     "created_at",
     "started_at",
     "finished_at",
 )
+
+_WHOLE = ("limits", "code", "task", "policy", "check_by", "budget_usd")
+
+
+def _exact(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Decimals as text: numbers of JSON would be rounded."""
+    if isinstance(column, Column) and isinstance(column.type, Numeric) and not isinstance(column.type, Double):
+        return cast(column, Text).label(column.name)
+    return column
 
 
 def _job_with_attempts() -> Executable:
@@ -69,7 +101,7 @@ def _job_with_attempts() -> Executable:
     highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
     pairs: list[ColumnElement[Any]] = []
     for name in SHORT_ATTEMPT:
-        pairs += [literal_column(f"'{name}'"), attempts.c[name]]
+        pairs += [literal_column(f"'{name}'"), _exact(attempts.c[name])]
     short = (
         select(func.jsonb_agg(func.jsonb_build_object(*pairs)))
         .where(attempts.c.job_id == bindparam("id"))
@@ -77,7 +109,7 @@ def _job_with_attempts() -> Executable:
     )
     return (
         select(
-            *(jobs.c[name] for name in (*_SUMMARY, "limits", "code")),
+            *(jobs.c[name] for name in (*_SUMMARY, *_WHOLE)),
             *(attempts.c[name].label(f"a_{name}") for name in _LAST_ATTEMPT),
             short.label("attempts"),
         )
@@ -87,7 +119,20 @@ def _job_with_attempts() -> Executable:
 
 
 #: What a job document tells of each attempt.
-SHORT_ATTEMPT = ("number", "verdict", "failure", "wall_s", "sandbox_start")
+SHORT_ATTEMPT = (
+    "number",
+    "verdict",
+    "failure",
+    "wall_s",
+    "sandbox_start",
+    "cached",
+    "round",
+    "model",
+    "cost_usd",
+    "scripted",
+    "check_passed",
+    "note",
+)
 
 #: id, caller_id -> everything that a job document shows.
 JOB: Executable = _job_with_attempts()
@@ -95,12 +140,15 @@ JOB: Executable = _job_with_attempts()
 #: id, caller_id -> what was asked for.
 REQUEST: Executable = select(
     *(jobs.c[name] for name in ("id", "language", "profile", "limits", "labels", "reuse", "code", "task")),
-    *(jobs.c[name] for name in ("stdin", "args", "env")),
+    *(
+        jobs.c[name]
+        for name in ("stdin", "args", "env", "priority", "cache", "policy", "check_by", "budget_usd")
+    ),
 ).where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
 
 #: id, caller_id, number -> one attempt, if the job is the caller's.
 ATTEMPT: Executable = (
-    select(attempts)
+    select(attempts, jobs.c.profile.label("job_profile"), jobs.c.limits.label("job_limits"))
     .join(jobs)
     .where(
         jobs.c.id == bindparam("id"),
@@ -109,9 +157,16 @@ ATTEMPT: Executable = (
     )
 )
 
+#: job_id, round -> the calls of a round, in order.
+CALLS: Executable = (
+    select(model_calls)
+    .where(model_calls.c.job_id == bindparam("job_id"), model_calls.c.round == bindparam("round"))
+    .order_by(model_calls.c.id)
+)
+
 #: id, caller_id -> the job's id and its attempts in short form; one row of nulls where it has none.
 ATTEMPTS: Executable = (
-    select(jobs.c.id, *(attempts.c[name] for name in SHORT_ATTEMPT))
+    select(jobs.c.id, *(_exact(attempts.c[name]) for name in SHORT_ATTEMPT))
     .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
     .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
     .order_by(attempts.c.number)

@@ -14,6 +14,7 @@ from api.problems import Problem, unavailable
 from api.quotas import within_ceilings
 from api.services import Services
 from api.statements import CREATED_AT
+from domain.bell import queue_of
 from domain.statements import INSERT_JOB
 from domain.tables import jobs
 
@@ -50,7 +51,7 @@ async def store(
     if isinstance(stored, Earlier):
         assert once is not None  # noqa: S101 (without a key there is nothing earlier)
         return Stored(stored.check(once), row, None)
-    services.bell.ring(job_id)
+    services.bell.ring(job_id, queue_of(row["next_state"], row["priority"]))
     return Stored(job_id, row, stored)
 
 

@@ -8,11 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from domain.states import Priority, State
+
 #: The one Celery task: `advance(job_id)` does the next step of a job.
 ADVANCE = "retort.advance"
 
 #: Queue of the steps that need the container engine.
 SANDBOX_QUEUE = "sandbox"
+
+#: Queue of the steps that ask a model.
+MODEL_QUEUE = "model"
+
+#: What is added to a queue's name for jobs that can wait.
+BATCH_SUFFIX = ".batch"
+
+#: Every queue; those of a kind of step together.
+QUEUES: dict[State, tuple[str, str]] = {
+    State.RUNNING: (SANDBOX_QUEUE, SANDBOX_QUEUE + BATCH_SUFFIX),
+    State.GENERATING: (MODEL_QUEUE, MODEL_QUEUE + BATCH_SUFFIX),
+}
+ALL_QUEUES = tuple(queue for pair in QUEUES.values() for queue in pair)
 
 #: Redis channel on which every change of a job's state is published, as `state_message`.
 STATES_CHANNEL = "retort:states"
@@ -33,6 +48,15 @@ LEASE_S = 30
 
 #: Claims of one step before a job counts as broken: whatever it does to its workers, it does it this often.
 MAX_CLAIMS = 3
+
+
+def queue_of(next_state: str, priority: str) -> str:
+    """The queue on which to ring for a job.
+
+    >>> queue_of("generating", "batch")
+    'model.batch'
+    """
+    return QUEUES[State(next_state)][priority == Priority.BATCH]
 
 
 def state_message(job_id: UUID, state: str) -> str:

@@ -74,7 +74,7 @@ def _cancel() -> Executable:
             lease_until=None,
             leased_by=None,
         )
-        .returning(jobs.c.id, doomed.c.was)
+        .returning(jobs.c.id, doomed.c.was, jobs.c.next_state, jobs.c.priority)
     )
 
 

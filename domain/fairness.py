@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from domain.statements import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM
+from domain.statements import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM, SERVED
 from domain.states import State
 from domain.tables import callers, jobs
 
@@ -37,14 +37,18 @@ FRESH_S = 0.1
 FAIR_LOCK = 0x66616972
 
 #: Columns of a job that decide on which queue its bell is rung. A message leads to jobs of its own queue only:
-#: the worker that hears it may be unable to do others. So far there is one queue.
-QUEUE_COLUMNS: tuple[str, ...] = ()
+#: the worker that hears it may be unable to do others, and what can wait must not go before what cannot.
+QUEUE_COLUMNS = ("next_state", "priority")
+
+
+_queued = jobs.c.state == State.QUEUED.value
 
 
 def _same_queue() -> ColumnElement[bool]:
     named, this = jobs.alias("named"), bindparam("b_id", type_=Uuid)
     return and_(
-        jobs.c.state == State.QUEUED.value,
+        _queued,
+        SERVED,
         *(
             jobs.c[name] == select(named.c[name]).where(named.c.id == this).scalar_subquery()
             for name in QUEUE_COLUMNS
@@ -52,14 +56,13 @@ def _same_queue() -> ColumnElement[bool]:
     )
 
 
-_queued = jobs.c.state == State.QUEUED.value
 _fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")
 _unlimited = exists().where(callers.c.id == jobs.c.caller_id, callers.c.most_running.is_(None))
 
-#: id, token, worker, state -> the job, if it was queued a moment ago, and its caller may run any number.
+#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number.
 CLAIM_FRESH: Executable = (
     update(jobs)
-    .where(JOB_OF_CLAIM, _queued, _fresh, _unlimited)
+    .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, _unlimited)
     .values(CLAIM_VALUES)
     .returning(*CLAIMED_COLUMNS)
 )
@@ -124,6 +127,6 @@ def _claim_fairly() -> Executable:
     )
 
 
-#: id, token, worker, state -> the job that is next; `limited`: its caller may run a certain number at a time;
+#: id, token, worker, states -> the job that is next; `limited`: its caller may run a certain number at a time;
 #: `waited`: for longer than `FRESH_S`. To be run under `FAIR_LOCK`.
 CLAIM_FAIRLY: Executable = _claim_fairly()

@@ -78,6 +78,7 @@ class Profile:
     title: str
     choices: Mapping[str, Choice]
     fixed: Fixed
+    larger: str | None = None  # the profile to which a task may move that this one starves
 
     @property
     def defaults(self) -> Limits:
@@ -127,6 +128,7 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             title=entry["title"],
             choices={key: Choice(**value) for key, value in entry["choices"].items()},
             fixed=Fixed(**entry["fixed"]),
+            larger=entry.get("larger"),
         )
         for name, entry in _read("profiles.toml", path).items()
     }

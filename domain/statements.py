@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     ColumnElement,
     Double,
     Executable,
@@ -18,7 +19,9 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     cast,
+    false,
     func,
     insert,
     literal,
@@ -28,16 +31,16 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import State
+from domain.states import FINAL_STATES, State
 from domain.tables import attempts, callers, idempotency_keys, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
-_no_lease = {"lease_token": None, "lease_until": None, "leased_by": None}
-_mine = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
+NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
+MINE = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
 # A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.
 _expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now())
 
@@ -80,11 +83,20 @@ _claimed_columns = (
     jobs.c.args,
     jobs.c.env,
     jobs.c.reuse,
-    jobs.c.created_at,
-    jobs.c.started_at,
+    jobs.c.cache,
+    jobs.c.priority,
+    jobs.c.policy,
+    jobs.c.check_by,
+    jobs.c.budget_usd,
+    jobs.c.cost_usd,
+    jobs.c.round,
+    jobs.c.draft,
+    func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
 )
+#: Only steps that the worker serves.
+_served = jobs.c.next_state == func.any(bindparam("b_states", type_=ARRAY(Text)))
 _claim_values: dict[Any, Any] = {
-    "state": bindparam("b_state", type_=Text),
+    "state": jobs.c.next_state,
     "claims": jobs.c.claims + 1,
     "lease_token": bindparam("b_token", type_=Uuid),
     "lease_until": _lease_until,
@@ -93,13 +105,13 @@ _claim_values: dict[Any, Any] = {
 }
 
 # For `domain.fairness`, which chooses the job.
-CLAIM_VALUES, CLAIMED_COLUMNS = _claim_values, _claimed_columns
+CLAIM_VALUES, CLAIMED_COLUMNS, SERVED = _claim_values, _claimed_columns, _served
 JOB_OF_CLAIM = jobs.c.id == bindparam("b_id")
 
-#: id, token, worker, state -> the job, if it was queued.
+#: id, token, worker, states -> the job, if it was queued for one of these states.
 CLAIM: Executable = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value, _served)
     .values(_claim_values)
     .returning(*_claimed_columns)
 )
@@ -113,7 +125,7 @@ def _next_number(job_id: ColumnElement[Any]) -> ColumnElement[Any]:
 def _lost(*which: ColumnElement[bool]) -> CTE:
     """Jobs whose lease expired: the state and worker, read under the row lock before an update hides them."""
     return (
-        select(jobs.c.id, jobs.c.leased_by, jobs.c.state)
+        select(jobs.c.id, jobs.c.leased_by, jobs.c.state, jobs.c.draft, jobs.c.round, jobs.c.task)
         .where(_expired, *which)
         .with_for_update(skip_locked=True)
         .cte("lost")
@@ -125,17 +137,23 @@ def _record(lost: CTE) -> CTE:
     return (
         insert(attempts)
         .from_select(
-            ["job_id", "number", "failure", "worker"],
-            select(lost.c.id, _next_number(lost.c.id), literal("worker_lost"), lost.c.leased_by).where(
-                lost.c.state == State.RUNNING.value,
-            ),
+            ["job_id", "number", "failure", "worker", "code", "model", "round"],
+            select(
+                lost.c.id,
+                _next_number(lost.c.id),
+                literal("worker_lost"),
+                lost.c.leased_by,
+                lost.c.draft["code"].astext,
+                lost.c.draft["model"].astext,
+                case((lost.c.task.is_not(None), lost.c.round)),
+            ).where(lost.c.state == State.RUNNING.value),
         )
         .cte("record")
     )
 
 
 def _reclaim() -> Executable:
-    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS)
+    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS, _served)
     return (
         update(jobs)
         .add_cte(_record(lost))
@@ -178,20 +196,39 @@ ATTEMPT_FIELDS = (
     "image_digest",
     "runtime",
     "worker",
+    "profile",
+    "limits",
+    "cached",
+    "round",
+    "model",
+    "choice",
+    "cost_usd",
+    "scripted",
+    "check_passed",
+    "note",
 )
 
 
-def _end_attempt(state: State, **values: Any) -> Executable:
+def _given(name: str) -> ColumnElement[Any]:
+    """A parameter for a column of `attempts`. JSON comes as text; a flag that is not given is false."""
+    column = attempts.c[name]
+    if isinstance(column.type, JSONB):
+        return cast(bindparam(f"a_{name}", type_=Text), JSONB)
+    value = cast(bindparam(f"a_{name}"), column.type)
+    return func.coalesce(value, false()) if isinstance(column.type, Boolean) and not column.nullable else value
+
+
+def end_attempt(state: State, **values: Any) -> Executable:
     """Move my job to `state` and record the attempt that led there, in one statement."""
-    final = {"finished_at": func.now()} if state is not State.QUEUED else {"rung_at": func.now()}
+    when = {"finished_at": func.now()} if state in FINAL_STATES else {"rung_at": func.now()}
     moved = (
         update(jobs)
-        .where(_mine)
-        .values(state=state.value, **_no_lease, **final, **values)
+        .where(MINE)
+        .values(state=state.value, **NO_LEASE, **when, **values)
         .returning(jobs.c.id)
         .cte("moved")
     )
-    record = [cast(bindparam(f"a_{name}"), attempts.c[name].type).label(name) for name in ATTEMPT_FIELDS]
+    record = [_given(name).label(name) for name in ATTEMPT_FIELDS]
     # The database's clock again: the worker tells how long, never when.
     began = func.now() - func.make_interval(
         0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
@@ -207,23 +244,23 @@ def _end_attempt(state: State, **values: Any) -> Executable:
 
 
 #: id, token, verdict and reason of the job, a_… of the attempt -> the attempt's number, if the lease held.
-FINISH: Executable = _end_attempt(
+FINISH: Executable = end_attempt(
     State.FINISHED,
     verdict=bindparam("b_verdict", type_=Text),
     reason=bindparam("b_reason", type_=Text),
 )
 
 #: The sandbox failed, not the program: back to the queue, with the failed attempt recorded.
-RETRY: Executable = _end_attempt(State.QUEUED)
+RETRY: Executable = end_attempt(State.QUEUED)
 
 #: The sandbox failed too often: the job is broken, with the failed attempt recorded.
-BREAK: Executable = _end_attempt(State.BROKEN, reason=bindparam("b_reason", type_=Text))
+BREAK: Executable = end_attempt(State.BROKEN, reason=bindparam("b_reason", type_=Text))
 
 #: id, token -> gives the claim back as if it had never been: nothing ran.
 RELEASE: Executable = (
     update(jobs)
-    .where(_mine)
-    .values(state=State.QUEUED.value, claims=jobs.c.claims - 1, rung_at=func.now(), **_no_lease)
+    .where(MINE)
+    .values(state=State.QUEUED.value, claims=jobs.c.claims - 1, rung_at=func.now(), **NO_LEASE)
     .returning(jobs.c.id)
 )
 
@@ -240,7 +277,7 @@ def _break_lost() -> Executable:
             state=State.BROKEN.value,
             reason=f"its worker was lost {MAX_CLAIMS} times while it ran",
             finished_at=func.now(),
-            **_no_lease,
+            **NO_LEASE,
         )
         .returning(jobs.c.id)
     )
@@ -289,7 +326,7 @@ def _overdue() -> Executable:
         # As an array: the planner looks few of them up, rather than joining with the whole table.
         .where(jobs.c.id == func.any(func.array(due.scalar_subquery())))
         .values(rung_at=func.now())
-        .returning(jobs.c.id, jobs.c.task)
+        .returning(jobs.c.id, jobs.c.next_state, jobs.c.priority)
     )
 
 

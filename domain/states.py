@@ -31,6 +31,22 @@ class Verdict(StrEnum):
     COMPILE_ERROR = "compile_error"  # did not compile
     CHECK_FAILED = "check_failed"  # ran, but the task's check found the result wrong
     SANDBOX_CRASH = "sandbox_crash"  # took its sandbox down with it, twice
+    NO_CODE = "no_code"  # of a task for which no model gave a program: nothing ever ran
+
+
+class Outcome(StrEnum):
+    """How a task came out: what its verdict alone cannot tell."""
+
+    PASSED = "passed"  # the check passed
+    RAN = "ran"  # there was no check; the last program ended well
+    FAILED = "failed"  # neither
+
+
+class Priority(StrEnum):
+    """Which jobs go first."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"  # only while nothing interactive waits
 
 
 FINAL_STATES = frozenset({State.FINISHED, State.CANCELLED, State.BROKEN})

@@ -3,6 +3,9 @@
 All times are the database's own clock (`now()`), which is also the only clock that leases use.
 """
 
+from collections.abc import Iterable
+from enum import StrEnum
+
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -16,6 +19,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -25,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.states import FINAL_STATES, LEASED_STATES, State, Verdict
+from domain.states import FINAL_STATES, LEASED_STATES, Outcome, Priority, State, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -38,7 +42,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, values: frozenset[State] | type[State] | type[Verdict]) -> str:
+def _one_of(column: str, values: Iterable[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(v.value) for v in sorted(values))})"
 
 
@@ -115,6 +119,21 @@ jobs = Table(
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
     Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
+    Column("priority", Text, nullable=False, server_default=Priority.INTERACTIVE.value),
+    Column("cache", Boolean, nullable=False, server_default=text("false")),
+    # What was asked for, of a task.
+    Column("policy", JSONB),  # domain.tasks.Policy: which models, how many attempts
+    Column("check_by", JSONB),  # {"tests": code} or {"stdout": text}; None: whatever runs is right
+    Column("budget_usd", Numeric),
+    # How far a task got.
+    Column("next_state", Text, nullable=False, server_default=State.RUNNING.value),  # what a claim moves it to
+    Column("round", Integer, nullable=False, server_default="0"),  # times that a model was asked for a program
+    Column("draft", JSONB),  # domain.tasks.Draft: the program of this round
+    Column("outcome", Text),
+    Column("model", Text),  # that wrote the last program
+    Column("cost_usd", Numeric, nullable=False, server_default="0"),  # of all calls whose price is known
+    Column("cost_complete", Boolean, nullable=False, server_default=text("true")),  # every price was known
+    Column("scripted", Boolean, nullable=False, server_default=text("false")),  # a scripted model had a part
     # Where it stands.
     Column("claims", Integer, nullable=False, server_default="0"),
     Column("lease_token", Uuid),
@@ -127,6 +146,9 @@ jobs = Table(
     CheckConstraint(_one_of("state", State), name="state"),
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("reuse IN ('never', 'caller')", name="reuse"),
+    CheckConstraint(_one_of("priority", Priority), name="priority"),
+    CheckConstraint(_one_of("outcome", Outcome), name="outcome"),
+    CheckConstraint(_one_of("next_state", LEASED_STATES), name="next_state"),
     CheckConstraint("num_nonnulls(code, task) = 1", name="code_or_task"),
     CheckConstraint("(verdict IS NOT NULL) = (state = 'finished')", name="verdict_iff_finished"),
     CheckConstraint(
@@ -149,8 +171,8 @@ attempts = Table(
     metadata,
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),  # from 1
-    Column("code", Text),  # None: the job's own code
-    Column("verdict", Text),  # None: the sandbox or its worker failed; `failure` says how
+    Column("code", Text),  # None: the job's own code, or a task for which a model gave none
+    Column("verdict", Text),  # None: there was no program, or no end of it; `failure` says why
     Column("failure", Text),
     Column("exit_code", Integer),
     Column("signal", Integer),
@@ -169,6 +191,17 @@ attempts = Table(
     Column("image_digest", Text),
     Column("runtime", Text),
     Column("worker", Text),
+    Column("profile", Text),
+    Column("limits", JSONB),
+    Column("cached", Boolean, nullable=False, server_default=text("false")),  # an earlier run's result
+    # Of a task.
+    Column("round", Integer),  # its calls in `model_calls` have the same
+    Column("model", Text),
+    Column("choice", JSONB),  # why this model, and why not others
+    Column("cost_usd", Numeric),  # of the round, as far as prices are known
+    Column("scripted", Boolean, nullable=False, server_default=text("false")),
+    Column("check_passed", Boolean),  # None: there was no check, or it was not reached
+    Column("note", Text),  # what we know beyond the verdict
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("finished_at", DateTime(timezone=True), nullable=False, server_default=_now),
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
@@ -199,4 +232,70 @@ workers = Table(
     Column("ready", Boolean, nullable=False),
     Column("why_not", Text),  # what keeps it from working, for a person
     Column("facts", JSONB, nullable=False, server_default=text("'{}'")),  # pool sizes, engine version
+)
+
+#: Every question to a model, also failed and cached ones. An answer is here before anything is done with it.
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # UUIDv7: in the order they were made
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("round", Integer, nullable=False),  # from 1
+    Column("gateway", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_version", Text),  # as the gateway named it
+    Column("request_id", Text),  # the X-Request-ID we sent
+    Column("prompt", JSONB, nullable=False),  # {"system": text, "messages": [{"role", "content"}]}
+    Column("parameters", JSONB, nullable=False),  # temperature, max_tokens, …
+    Column("answer", Text),
+    Column("finish", Text),
+    Column("failure", Text),  # worker.model.types.Failure; None: it gave an answer
+    Column("detail", Text),  # of the failure, for people
+    Column("status", Integer),  # HTTP, where the gateway gave one
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("estimated", Boolean, nullable=False, server_default=text("false")),  # our count, not the gateway's
+    Column("price", JSONB),  # as used; None: not known
+    Column("cost_usd", Numeric),  # None: not known
+    Column("latency_s", Double),
+    Column("first_byte_s", Double),
+    Column("cache_hit", Boolean, nullable=False, server_default=text("false")),
+    Column("scripted", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    CheckConstraint("num_nonnulls(answer, failure) = 1", name="answer_or_failure"),
+    Index("ix_model_calls_job_id", "job_id", "round"),
+    Index("ix_model_calls_created_at", "created_at"),
+)
+
+#: Answers of models by a hash of everything that changes them, the caller included.
+response_cache = Table(
+    "response_cache",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("answer", JSONB, nullable=False),
+    Column("hits", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_response_cache_caller_id", "caller_id"),
+    Index("ix_response_cache_used_at", "used_at"),
+)
+
+#: Results of programs by a hash of everything that changes them, the caller included.
+execution_cache = Table(
+    "execution_cache",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", Uuid, nullable=False),  # whose run this was
+    Column("result", JSONB, nullable=False),  # columns of `attempts` that are no outputs
+    Column("stdout", LargeBinary, nullable=False),
+    Column("stderr", LargeBinary, nullable=False),
+    Column("hits", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_execution_cache_caller_id", "caller_id"),
+    Index("ix_execution_cache_used_at", "used_at"),
 )

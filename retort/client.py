@@ -3,7 +3,7 @@
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,52 @@ class Client:
             job = self._job(answer)
             on_change(job)
         return job
+
+    def submit(self, request: Mapping[str, Any]) -> Job:
+        """Submit a job; returns at once.
+
+        Raises:
+            ClientError: it was not accepted.
+        """
+        try:
+            return self._job(self._http.post("/v1/jobs", json=request))
+        except httpx.HTTPError as reason:
+            raise self._unreachable(reason) from reason
+
+    def follow(self, job: Job, every_s: float = 0.25) -> Iterator[Job]:
+        """The job as it stands, again and again, until it has ended.
+
+        Raises:
+            ClientError: the service went away.
+        """
+        lost_since: float | None = None
+        while True:
+            yield job
+            if job["state"] in FINAL_STATES:
+                return
+            time.sleep(every_s)
+            try:
+                job = self._job(self._http.get(f"/v1/jobs/{job['id']}"))
+                lost_since = None
+            except httpx.HTTPError as reason:
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > PATIENCE_S:
+                    raise self._unreachable(reason) from reason
+            except Refused as refused:
+                lost_since = lost_since or time.monotonic()
+                if refused.status < 500 or time.monotonic() - lost_since > PATIENCE_S:
+                    raise
+
+    def attempt(self, job_id: str, number: int) -> dict[str, Any]:
+        """One attempt in full, with the calls of its models.
+
+        Raises:
+            ClientError: there is none, or the service does not answer.
+        """
+        try:
+            return self._document(self._http.get(f"/v1/jobs/{job_id}/attempts/{number}"), "number", "calls")
+        except httpx.HTTPError as reason:
+            raise self._unreachable(reason) from reason
 
     def models(self) -> dict[str, Any]:
         """The models and presets, as `GET /v1/models` gives them.

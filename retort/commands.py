@@ -47,6 +47,20 @@ def for_api(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def for_workers(env: Mapping[str, str], instance: str) -> tuple[dict[str, str], dict[str, str] | None]:
+    """The environments of the worker that runs programs and of the one that asks models.
+
+    Each lacks what it need not have: the first the keys of gateways, the second the sandboxes. There is no
+    second where no gateway is configured, or where the setting RETORT_SERVES says what one worker does.
+    """
+    configured = any(env.get(name) for name in ("RETORT_GATEWAY_URL", "RETORT_GATEWAYS"))
+    if env.get("RETORT_SERVES") or not configured:
+        return dict(env), None
+    programs = {name: value for name, value in env.items() if not name.startswith(_API_MAY_NOT_SEE_PREFIX)}
+    models = {**env, "RETORT_SERVES": "model", "RETORT_INSTANCE": f"{instance}-models"}
+    return {**programs, "RETORT_SERVES": "sandbox"}, models
+
+
 def migrate() -> list[str]:
     """Bring the database to the newest revision."""
     return python("alembic", "-c", HOUSE / "migrations" / "alembic.ini", "upgrade", "head")

@@ -22,6 +22,9 @@ from retort.logs import Follower
 from retort.processes import Program
 from retort.state import StateFolder
 
+#: The processes that do jobs' steps: programs, and questions to models where a gateway is configured.
+WORKERS = ("worker", "models")
+
 TICK_S = 0.1
 CHECK_EVERY_S = 5.0  # once ready; before that at every other tick
 OWN_CHECK = '"path":"/readyz"'  # in the API's log; not shown, a person has the line that says "ready"
@@ -82,7 +85,7 @@ class Supervisor:
         self._options = options
         self._say = say
         self._managed: list[Managed] = []  # in the order in which they start
-        self._followers = {name: Follower(self._log(name)) for name in ("api", "worker", "up")}
+        self._followers = {name: Follower(self._log(name)) for name in ("api", *WORKERS, "up")}
         self._asked_to_stop = False
         self._stopping = False
         self._waiting_for: str | None = "its processes"
@@ -138,10 +141,16 @@ class Supervisor:
             polite = ((signal.SIGTERM, self._options.grace_s),)
             self._launch("api", Program("API", commands.api(), log=self._log("api"), env=commands.for_api(env),
                                         steps=((signal.SIGTERM, 15.0),)))  # fmt: skip
+            programs, models = commands.for_workers(env, self._state.instance)
             self._launch(
                 "worker",
-                Program("worker", commands.worker(), log=self._log("worker"), env=env, steps=polite),
+                Program("worker", commands.worker(), log=self._log("worker"), env=programs, steps=polite),
             )
+            if models is not None:
+                self._launch(
+                    "models",
+                    Program("models", commands.worker(), log=self._log("models"), env=models, steps=polite),
+                )
             self._say("retort", f"started in {time.monotonic() - began:.1f} s; waiting until it is ready")
 
     def _embedded(self, name: str, kind: type[Postgres] | type[Valkey]) -> str:
@@ -257,7 +266,7 @@ class Supervisor:
     def _show_logs(self) -> None:
         for name, follower in self._followers.items():
             follower.bound()
-            if self._options.show_logs and name in ("api", "worker"):
+            if self._options.show_logs and name in ("api", *WORKERS):
                 for line in follower.lines():
                     if OWN_CHECK not in line:
                         self._say(name, line)
@@ -347,7 +356,7 @@ def end_recorded(state: StateFolder) -> bool:
     recorded = [
         (facts["pid"], facts["begun"])
         for name, facts in state.status().get("processes", {}).items()
-        if name in ("api", "worker") and facts.get("pid") and facts.get("begun")
+        if name in ("api", *WORKERS) and facts.get("pid") and facts.get("begun")
     ]
 
     def left() -> list[int]:

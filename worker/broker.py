@@ -9,9 +9,12 @@ from uuid import UUID
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import round_robin_cycle
 
 from domain.bell import (
     ADVANCE,
+    ALL_QUEUES,
+    BATCH_SUFFIX,
     CANCELS_CHANNEL,
     SANDBOX_QUEUE,
     STATES_CHANNEL,
@@ -26,6 +29,14 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 5
 
 
+class BatchLast(round_robin_cycle):
+    """The order in which queues are looked at: in turn, but those of batch work after all others."""
+
+    def consume(self, n: int) -> list[str]:
+        """The queues in order."""
+        return sorted(self.items[:n], key=lambda queue: str(queue).endswith(BATCH_SUFFIX))
+
+
 def celery_app(redis_url: str) -> Celery:
     """The app: late acknowledgement, one message at a time, JSON, nothing stored."""
     app = Celery("retort", broker=celery_broker_url(redis_url), set_as_current=False)
@@ -36,6 +47,7 @@ def celery_app(redis_url: str) -> Celery:
             # Else the transport notes each message in Redis until it is acknowledged, four commands a job, to
             # hand it out again an hour after its worker died. Our sweeper rings after seconds.
             "ack_emulation": False,
+            "queue_order_strategy": f"{__name__}:BatchLast",
             "socket_connect_timeout": TIMEOUT_S,
             "socket_keepalive": True,
             "health_check_interval": 10,
@@ -65,10 +77,10 @@ class Bell:
             socket_connect_timeout=TIMEOUT_S,
         )
 
-    def ring(self, job_id: UUID) -> bool:
+    def ring(self, job_id: UUID, queue: str = SANDBOX_QUEUE) -> bool:
         """Ask some worker to do a job's next step; whether the broker took it."""
         try:
-            self._app.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id))
+            self._app.send_task(ADVANCE, args=[str(job_id)], queue=queue, task_id=str(job_id))
         except (OSError, redis.RedisError, OperationalError) as e:
             log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
             return False
@@ -100,11 +112,14 @@ class Bell:
                 away = True
                 time.sleep(1.0)
 
-    def waiting(self) -> int | None:
-        """Messages that nobody took yet; None while the broker is away."""
+    def waiting(self, *queues: str) -> int | None:
+        """Messages in these queues (all, if none is named) that nobody took; None while the broker is away."""
         try:
-            depth: Any = self._redis.llen(SANDBOX_QUEUE)
-            return int(depth)
+            with self._redis.pipeline(transaction=False) as asking:
+                for queue in queues or ALL_QUEUES:
+                    asking.llen(queue)
+                depths: list[Any] = asking.execute()
+            return sum(map(int, depths))
         except (OSError, redis.RedisError):
             return None
 

@@ -5,14 +5,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.states import State
+from worker.advance import Steps
 from worker.broker import Bell
 from worker.leases import Leases
-from worker.pipeline import Pipeline
 from worker.sandbox import posture
 from worker.sandbox.engine import Engine, EngineError, NoSuchImage
 from worker.sandbox.images import BUILD_COMMAND
@@ -42,6 +42,8 @@ RINGS = 500
 #: Seconds between two looks for Idempotency-Keys that have expired, and how many are forgotten at once.
 FORGET_S = 300.0
 FORGOTTEN_AT_ONCE = 1000
+#: What a worker is called that does these steps.
+ROLES = {State.RUNNING: "sandbox", State.GENERATING: "model"}
 
 #: Seconds with messages waiting, threads idle and nothing taken, after which a worker counts as deaf.
 DEAF_S = 45.0
@@ -91,8 +93,8 @@ def sweep(store: Store, bell: Bell) -> None:
     for job_id in broken:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
-    for job_id in overdue:
-        if not bell.ring(job_id):
+    for job_id, queue in overdue:
+        if not bell.ring(job_id, queue):
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
@@ -147,48 +149,45 @@ class Reporter:
         *,
         store: Store,
         bell: Bell,
-        pool: Pool,
-        engine: Engine,
-        pipeline: Pipeline,
+        steps: Steps,
         leases: Leases,
+        instance: str,
         jobs: int,
+        why_not: Callable[[], str | None],
+        facts: Callable[[], dict[str, Any]],
     ) -> None:
         self._store = store
         self._bell = bell
-        self._pool = pool
-        self._engine = engine
-        self._pipeline = pipeline
+        self._steps = steps
         self._leases = leases
+        self._instance = instance
         self._jobs = jobs
+        self._why_not = why_not
+        self._facts = facts
         self._heard_at = time.monotonic()
 
     def step(self) -> None:
         """Look, report, and give up if deaf."""
-        why_not = self._why_not()
+        why_not = "it is stopping" if self._steps.draining else self._why_not()
         self._store.report(
-            self._pool.settings.instance,
+            self._instance,
             ready=why_not is None,
             why_not=why_not,
-            facts={"roles": ["sandbox"], "jobs": self._jobs, "pool": asdict(self._pool.stats)},
+            facts={
+                "roles": [ROLES[state] for state in self._steps.serves],
+                "jobs": self._jobs,
+                **self._facts(),
+            },
         )
         self._check_hearing(working=why_not is None)
-
-    def _why_not(self) -> str | None:
-        if self._pipeline.draining:
-            return "it is stopping"
-        try:
-            self._engine.ping()
-        except EngineError as e:
-            return str(e)
-        return self._pool.why_not
 
     def _check_hearing(self, *, working: bool) -> None:
         # Redis consumers have been seen to stay connected and hear nothing; only a new process helps.
         now = time.monotonic()
         idle = len(self._leases) < self._jobs
-        if not working or not idle or not self._bell.waiting():
+        if not working or not idle or not self._bell.waiting(*self._steps.queues):
             self._heard_at = now
-        self._heard_at = max(self._heard_at, self._pipeline.advanced_at)
+        self._heard_at = max(self._heard_at, self._steps.advanced_at)
         if now - self._heard_at > DEAF_S:
             log.critical("messages wait and none arrives; ending, to be started anew")
             os._exit(DEAF_EXIT)

@@ -5,25 +5,33 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
 
-from domain.bell import ADVANCE, SANDBOX_QUEUE
+from domain.bell import ADVANCE
 from domain.limits import load_languages, load_profiles
 from domain.logs import configure
-from worker import housekeeping
+from worker import asking, housekeeping
+from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
+from worker.generating import Generating
+from worker.judging import Judging
 from worker.leases import Leases
+from worker.memory import Memory
+from worker.model.rules import RefineRules, load_refine_rules
 from worker.pipeline import Images, Pipeline
 from worker.sandbox import images
-from worker.sandbox.engine import Engine
+from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool, PoolSettings
 from worker.settings import WorkerSettings
 from worker.store import Store
+from worker.task_store import TaskStore
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +56,34 @@ def _tags() -> dict[str, str]:
     return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
 
 
-def run(settings: WorkerSettings) -> int:
-    """Work until told to stop; the exit status."""
-    with ExitStack() as closing:
-        closing.enter_context(only_one(settings))
-        app = celery_app(settings.redis_url)
-        store = Store(settings.database_url, threads=settings.jobs)
-        closing.callback(store.close)
-        bell = Bell(app, settings.redis_url)
-        closing.callback(bell.close)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One kind of step as this worker does it: why it cannot, what it says of itself, what it does beside."""
+
+    why_not: Callable[[], str | None]
+    facts: Callable[[], dict[str, Any]]
+    every: tuple[housekeeping.Every, ...] = ()
+
+
+class Wiring:
+    """The parts that every worker has."""
+
+    def __init__(self, settings: WorkerSettings, closing: ExitStack) -> None:
+        self.settings = settings
+        self.closing = closing
+        self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
+        self.app = celery_app(settings.redis_url)
+        self.store = Store(settings.database_url, threads=self.jobs, share=settings.serves == "model")
+        closing.callback(self.store.close)
+        self.tasks = TaskStore(self.store)
+        self.bell = Bell(self.app, settings.redis_url)
+        closing.callback(self.bell.close)
+        self.leases = Leases(self.store)
+        self.rules: RefineRules = load_refine_rules(settings.refine)
+
+    def running(self) -> tuple[Pipeline, Part]:
+        """What runs programs."""
+        settings = self.settings
         engine = Engine()
         pool = Pool(
             engine,
@@ -68,9 +95,8 @@ def run(settings: WorkerSettings) -> int:
                 cells=settings.jobs + settings.warm_most + 2,
             ),
         )
-        closing.callback(pool.close)
+        self.closing.callback(pool.close)
         pool.open()
-        leases = Leases(store)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
         found = Images(engine, _tags())
@@ -82,30 +108,81 @@ def run(settings: WorkerSettings) -> int:
                 images.mentions(language.image),
             )
         pipeline = Pipeline(
-            store=store,
-            leases=leases,
+            store=self.store,
             pool=pool,
-            bell=bell,
+            bell=self.bell,
             images=found,
             profiles=profiles,
             languages=languages,
+            judging=Judging(self.tasks, self.bell, self.rules, profiles),
+            memory=Memory(self.tasks),
+        )
+        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
+
+        def why_not() -> str | None:
+            try:
+                engine.ping()
+            except EngineError as e:
+                return str(e)
+            return pool.why_not
+
+        return pipeline, Part(
+            why_not,
+            lambda: {"pool": asdict(pool.stats)},
+            (housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),),
+        )
+
+    def generating(self) -> tuple[Generating, Part] | None:
+        """What asks models; None where no gateway is configured."""
+        opened = asking.open_models(self.settings.redis_url, self.tasks, self.closing)
+        if opened is None:
+            return None
+        generating = Generating(
+            tasks=self.tasks,
+            bell=self.bell,
+            models=opened.models,
+            rules=self.rules,
+            worker=self.settings.instance,
+            caller_budget_usd=self.settings.caller_budget_usd,
+        )
+        return generating, Part(lambda: None, lambda: {"gateways": opened.gateways.facts()})
+
+
+def run(settings: WorkerSettings) -> int:
+    """Work until told to stop; the exit status."""
+    with ExitStack() as closing:
+        closing.enter_context(only_one(settings))
+        wiring = Wiring(settings, closing)
+        store, bell = wiring.store, wiring.bell
+        running = wiring.running() if "sandbox" in settings.serves else None
+        generating = wiring.generating() if "model" in settings.serves else None
+        parts = [part for found in (running, generating) if found is not None for part in found[1:]]
+        if not parts:
+            raise SystemExit(f"nothing to serve: no model gateway is configured. {asking.WHAT_TO_SET}")
+        steps = Steps(
+            bell=wiring.bell,
+            store=store,
+            leases=wiring.leases,
+            worker=settings.instance,
+            running=None if running is None else running[0],
+            generating=None if generating is None else generating[0],
         )
         reporter = housekeeping.Reporter(
             store=store,
             bell=bell,
-            pool=pool,
-            engine=engine,
-            pipeline=pipeline,
-            leases=leases,
-            jobs=settings.jobs,
+            steps=steps,
+            leases=wiring.leases,
+            instance=settings.instance,
+            jobs=wiring.jobs,
+            why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
+            facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
         )
-        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
-        store.warm_up(settings.jobs)
-        leases.open()
-        closing.callback(leases.close)
+        store.warm_up()
+        wiring.leases.open()
+        closing.callback(wiring.leases.close)
         closing.callback(store.forget, settings.instance)  # once nobody reports any more
         for every in (
-            housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
+            *(each for part in parts for each in part.every),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
             housekeeping.Every(
@@ -116,28 +193,28 @@ def run(settings: WorkerSettings) -> int:
         ):
             every.open()
             closing.callback(every.close)
-        cancels = Cancels(bell, leases)
+        cancels = Cancels(wiring.bell, wiring.leases)
         cancels.open()
         closing.callback(cancels.close)
-        return serve(app, pipeline, settings)
+        return serve(wiring.app, steps, settings, threads=wiring.jobs)
 
 
-def serve(app: Celery, pipeline: Pipeline, settings: WorkerSettings) -> int:
+def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) -> int:
     """Take messages until SIGTERM; running jobs end first."""
 
     def advance(job_id: str) -> None:
-        pipeline.advance(UUID(job_id))
+        steps.advance(UUID(job_id))
 
     app.task(advance, name=ADVANCE)
 
     def drain(**_: object) -> None:
-        pipeline.draining = True
+        steps.draining = True
 
     signals.worker_shutting_down.connect(drain, weak=False)
     worker = app.Worker(
         pool="threads",
-        concurrency=settings.jobs,
-        queues=[SANDBOX_QUEUE],
+        concurrency=threads,
+        queues=list(steps.queues),
         hostname=f"retort@{settings.instance}",
         without_gossip=True,
         without_mingle=True,

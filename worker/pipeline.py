@@ -1,16 +1,17 @@
-"""The story of one step of a job: claim it, run it in a cell, record what happened, tell."""
+"""The step in which a program runs: in a cell, recorded, told, and judged where it is a task's."""
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
 
 from domain.bell import MAX_CLAIMS
 from domain.limits import Language, Profile
 from domain.states import State, Verdict
 from worker.broker import Bell
-from worker.leases import Lease, Leases
+from worker.checks import Harnessed
+from worker.judging import Judging
+from worker.leases import Lease
+from worker.memory import Memory
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Program
@@ -46,77 +47,83 @@ class Images:
 
 
 class Pipeline:
-    """Does steps. Called from many threads at once."""
+    """Does running steps. Called from many threads at once."""
 
     def __init__(
         self,
         *,
         store: Store,
-        leases: Leases,
         pool: Pool,
         bell: Bell,
         images: Images,
         profiles: Mapping[str, Profile],
         languages: Mapping[str, Language],
+        judging: Judging,
+        memory: Memory,
     ) -> None:
+        self._judging = judging
+        self._memory = memory
         self._store = store
-        self._leases = leases
         self._pool = pool
         self._bell = bell
         self._images = images
         self._profiles = profiles
         self._languages = languages
         self._worker = pool.settings.instance
-        self.draining = False
-        self.advanced_at = time.monotonic()
 
-    def advance(self, job_id: UUID) -> None:
-        """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
-        self.advanced_at = time.monotonic()
-        if self.draining or self._pool.why_not is not None:
-            return
-        job = self._store.claim_next(job_id, uuid4(), self._worker, State.RUNNING)
-        if job is None:
-            return
+    @property
+    def why_not(self) -> str | None:
+        """Why no program can be run now; None where one can."""
+        return self._pool.why_not
+
+    def run(self, job: ClaimedJob, lease: Lease) -> None:
+        """Run a claimed job's program."""
         try:
-            self._step(job)
-        finally:
-            if job.limited:
-                # Its caller may run one more now. The bell says that there is work, not which.
-                self._bell.ring(job.id)
+            image = self._images.tags[self._languages[job.language].image]
+            profile = self._profiles[job.profile]
+        except KeyError as e:
+            # Stored by another version, or with other profiles; no retry here would change it.
+            reason = f"this worker does not know {e}"
+            self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
+            self._bell.tell(job.id, State.BROKEN)
+            return
+        if job.cache and self._recalled(job, image):
+            return
+        harnessed = self._judging.harness(job)
+        try:
+            lent = self._pool.take(
+                image,
+                profile,
+                code=harnessed.code.encode(),
+                caller=str(job.caller_id) if job.reuse == "caller" else None,
+            )
+        except PoolUnavailable as e:
+            log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
+            return
+        self._run(job, lease, lent, harnessed)
 
-    def _step(self, job: ClaimedJob) -> None:
-        with self._leases.hold(job) as lease:
-            try:
-                image = self._images.tags[self._languages[job.language].image]
-                profile = self._profiles[job.profile]
-            except KeyError as e:
-                # Stored by another version, or with other profiles; no retry here would change it.
-                reason = f"this worker does not know {e}"
-                self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
-                self._bell.tell(job.id, State.BROKEN)
-                return
-            try:
-                lent = self._pool.take(
-                    image,
-                    profile,
-                    code=(job.code or "").encode(),
-                    caller=str(job.caller_id) if job.reuse == "caller" else None,
-                )
-            except PoolUnavailable as e:
-                log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
-                self._store.release(job)
-                return
-            self._run(job, lease, lent)
+    def _recalled(self, job: ClaimedJob, image: str) -> bool:
+        """Whether an equal run of the same caller gave the result."""
+        digest = self._images.digest(image)
+        attempt = self._memory.recall(job, self._languages[job.language].file, digest)
+        if attempt is None:
+            return False
+        attempt |= {"image": image, "image_digest": digest, "worker": self._worker}
+        if job.task is not None:
+            self._judging.record(job, job.task, attempt)
+        elif self._store.finish(job, verdict=attempt["verdict"], reason=None, attempt=attempt):
+            self._bell.tell(job.id, State.FINISHED)
+        return True
 
-    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent) -> None:
+    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed) -> None:
         reusable = False
         reset = lent.cell.caller is not None
         try:
             try:
                 with lease.guarding(lent.cell.kill):
                     ending = lent.cell.run(
-                        self._program(job),
+                        self._program(job, harnessed.code),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
                     )
@@ -125,14 +132,14 @@ class Pipeline:
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending)
+            self._finish(job, lent, ending, harnessed.token)
             reusable = reset and ending.status is not None
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob) -> Program:
+    def _program(self, job: ClaimedJob, code: str) -> Program:
         return Program(
-            code=(job.code or "").encode(),
+            code=code.encode(),
             file=self._languages[job.language].file,
             limits=job.limits,
             args=job.args,
@@ -140,7 +147,7 @@ class Pipeline:
             stdin=job.stdin,
         )
 
-    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending) -> None:
+    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None) -> None:
         decision = decide(ending)
         attempt = {
             **self._attempt(lent),
@@ -156,12 +163,18 @@ class Pipeline:
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
         }
-        if self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
+        if job.task is not None:
+            held = self._judging.settle(job, job.task, attempt, token)
+        elif held := self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
+        if held and job.cache:
+            self._memory.keep(job, self._languages[job.language].file, attempt)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
         attempt = self._attempt(lent)
+        if job.task is not None:
+            attempt |= self._judging.columns(job, job.task)
         if job.claims < min(CRASHES, MAX_CLAIMS):
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
@@ -170,6 +183,9 @@ class Pipeline:
             return
         attempt["verdict"] = Verdict.SANDBOX_CRASH.value
         reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]
+        if job.task is not None:
+            self._judging.record(job, job.task, {**attempt, "note": reason})
+            return
         if self._store.finish(job, verdict=Verdict.SANDBOX_CRASH.value, reason=reason, attempt=attempt):
             self._bell.tell(job.id, State.FINISHED)
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from decimal import Decimal
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -31,6 +32,21 @@ class WorkerSettings(BaseSettings):
         ge=1,
         le=256,
         description="Jobs that run at the same time here. Default: two per processor, at least four.",
+    )
+    serves: str = Field(
+        default="sandbox,model",
+        pattern="^(sandbox|model|sandbox,model)$",
+        description="Steps done here: `sandbox` needs the container engine, `model` a gateway; or both.",
+    )
+    model_jobs: int = Field(
+        default=32,
+        ge=1,
+        le=512,
+        description="Questions to models under way at the same time in a worker that does nothing else.",
+    )
+    refine: Path | None = Field(default=None, description="File with rules of refinement that replaces ours.")
+    caller_budget_usd: Decimal | None = Field(
+        default=None, gt=0, description="US dollars that each caller may spend on models in a day (UTC)."
     )
     warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
     warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")

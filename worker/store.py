@@ -3,10 +3,12 @@
 A method that writes for a job names the lease token; False means that the lease was lost and nothing changed.
 """
 
+import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,15 +16,33 @@ from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from domain import fairness, statements
-from domain.bell import LEASE_S
+from domain.bell import LEASE_S, queue_of
 from domain.limits import Limits
-from domain.states import State
+from domain.states import Priority, State
+from domain.tasks import Draft, Policy
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: Connections of each kind that threads share which mostly wait.
+SHARED = 8
+
 _SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """What a task has beside what every job has."""
+
+    text: str
+    policy: Policy
+    check: Mapping[str, str]  # {} where there is none
+    round: int  # times that a model was asked for a program
+    draft: Draft | None  # the program of this round
+    budget_usd: Decimal | None
+    cost_usd: Decimal  # so far
+    age_s: float  # since it was submitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,7 @@ class ClaimedJob:
     id: UUID
     token: UUID
     caller_id: UUID
+    state: State
     claims: int
     code: str | None
     language: str
@@ -41,6 +62,9 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    cache: bool = False
+    priority: str = Priority.INTERACTIVE
+    task: ClaimedTask | None = None  # None: plain code
     limited: bool = False  # its caller may run a certain number at a time, so its end makes room for another
 
 
@@ -49,6 +73,7 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         id=row.id,
         token=token,
         caller_id=row.caller_id,
+        state=State(row.state),
         claims=row.claims,
         code=row.code,
         language=row.language,
@@ -58,21 +83,40 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         args=tuple(row.args),
         env=row.env,
         reuse=row.reuse,
+        cache=row.cache,
+        priority=row.priority,
+        task=None if row.task is None else _task(row),
+    )
+
+
+def _task(row: Row[Any]) -> ClaimedTask:
+    return ClaimedTask(
+        text=row.task,
+        policy=Policy.of(row.policy or {}),
+        check=row.check_by or {},
+        round=row.round,
+        draft=None if row.draft is None else Draft.of(row.draft),
+        budget_usd=row.budget_usd,
+        cost_usd=row.cost_usd,
+        age_s=row.age_s,
     )
 
 
 class Store:
     """Database access of one worker process. Methods may be called from any thread."""
 
-    def __init__(self, url: str, *, threads: int) -> None:
+    def __init__(self, url: str, *, threads: int, share: bool = False) -> None:
+        """`share`: threads mostly wait for others, and take a connection for one statement at a time."""
         common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
+        self._connections = min(threads, SHARED) if share else threads
+        threads = self._connections
         self._durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
         options = {"options": "-c synchronous_commit=off"}
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
-        self._hot = Hot(self._durable)
-        self._hot_hasty = Hot(self._hasty)
+        self._hot = Hot(self._durable, keep=not share)
+        self._hot_hasty = Hot(self._hasty, keep=not share)
         self._backlog = False
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
@@ -83,10 +127,10 @@ class Store:
         for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
             engine.dispose()
 
-    def warm_up(self, connections: int) -> None:
+    def warm_up(self) -> None:
         """Open connections now, so that no job waits for one."""
         for engine in (self._durable, self._hasty):
-            opened = [engine.connect() for _ in range(connections)]
+            opened = [engine.connect() for _ in range(self._connections)]
             for connection in opened:
                 connection.exec_driver_sql("SELECT 1")
             for connection in opened:
@@ -94,18 +138,23 @@ class Store:
 
     # --- one job ----------------------------------------------------------------------------------
 
-    def claim(self, job_id: UUID, token: UUID, worker: str, state: State) -> ClaimedJob | None:
-        """Take the lease of a job that is queued, or whose worker was lost; None if it is not to be had."""
-        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_state": state.value}
+    def claim(self, job_id: UUID, token: UUID, worker: str, *states: State) -> ClaimedJob | None:
+        """Take the lease of a job that waits for one of these states, or whose worker was lost in one.
+
+        None if it is not to be had.
+        """
+        wanted = [state.value for state in states]
+        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_states": wanted}
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
                 return _job(row, token)
         return None
 
-    def claim_next(self, job_id: UUID, token: UUID, worker: str, state: State) -> ClaimedJob | None:
+    def claim_next(self, job_id: UUID, token: UUID, worker: str, *states: State) -> ClaimedJob | None:
         """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
-        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_state": state.value}
+        wanted = [state.value for state in states]
+        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_states": wanted}
         if not self._backlog:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
@@ -122,7 +171,7 @@ class Store:
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
-        values = {"b_verdict": verdict, "b_reason": _storable(reason)}
+        values = {"b_verdict": verdict, "b_reason": storable(reason)}
         return self._end(statements.FINISH, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
@@ -131,22 +180,33 @@ class Store:
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self._end(statements.BREAK, job, attempt, {"b_reason": _storable(reason)})
+        return self._end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""
         values = {"b_id": job.id, "b_token": job.token}
-        return self._hot.first(statements.RELEASE, values) is not None
+        return self.first(statements.RELEASE, values) is not None
 
     def _end(
         self, statement: Executable, job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]
     ) -> bool:
-        record = {f"a_{name}": _storable(attempt.get(name)) for name in statements.ATTEMPT_FIELDS}
-        parameters = {"b_id": job.id, "b_token": job.token, **values, **record}
-        # A result is worth waiting for: the database may be restarting. Repeating is safe; if the first try
-        # did commit, the token is gone and the second changes nothing.
-        row = _patiently(lambda: self._hot.first(statement, parameters))
-        return row is not None
+        return self.first(statement, end_values(job, attempt, values)) is not None
+
+    def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """Run a statement whose effect is worth waiting for: the database may be restarting.
+
+        Repeating is safe; if the first try did commit, the token is gone and the second changes nothing.
+        """
+        return _patiently(lambda: self._hot.first(statement, parameters))
+
+    def all(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
+        """Every row of a question."""
+
+        def ask() -> Sequence[Row[Any]]:
+            with self._durable.connect() as connection:
+                return connection.execute(statement, parameters).all()
+
+        return _patiently(ask)
 
     # --- many jobs --------------------------------------------------------------------------------
 
@@ -156,8 +216,8 @@ class Store:
             rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
             return {row.lease_token for row in rows}
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[UUID]]:
-        """Break jobs whose workers were lost too often; find those to ring for again.
+    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
+        """Break jobs whose workers were lost too often; find those to ring for again, and on which queue.
 
         Only one process sweeps at a time; the others get nothing.
         """
@@ -167,18 +227,19 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
-            return broken, [row.id for row in overdue]
+            return broken, [(row.id, queue_of(row.next_state, row.priority)) for row in overdue]
 
     def forget_keys(self, *, hours: int, most: int) -> int:
         """Forget old Idempotency-Keys; how many."""
         with self._sweeping.begin() as connection:
-            return connection.execute(statements.FORGET_KEYS, {"hours": hours, "most": most}).rowcount
+            forgotten = connection.execute(statements.FORGET_KEYS, {"hours": hours, "most": most})
+            return int(forgotten.rowcount)
 
     # --- ourselves --------------------------------------------------------------------------------
 
     def report(self, instance: str, *, ready: bool, why_not: str | None, facts: dict[str, Any]) -> None:
         """Say how this worker is."""
-        values = {"instance": instance, "ready": ready, "why_not": _storable(why_not), "facts": facts}
+        values = {"instance": instance, "ready": ready, "why_not": storable(why_not), "facts": facts}
         with self._reserved.connect() as connection:
             connection.execute(statements.REPORT_WORKER, values)
 
@@ -188,11 +249,30 @@ class Store:
             connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
 
 
-def _storable(value: Any) -> Any:
-    """Text as the database can hold it: what a broken sandbox said of itself may be anything."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+def end_values(job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a statement that ends an attempt."""
+    record = {f"a_{name}": _column(attempt.get(name)) for name in statements.ATTEMPT_FIELDS}
+    return {"b_id": job.id, "b_token": job.token, **values, **record}
+
+
+def _column(value: Any) -> Any:
+    return json_text(value) if isinstance(value, dict) else storable(value)
+
+
+def json_text(value: Any) -> str:
+    """A value for a JSON column, which holds no NUL and no half of a surrogate pair."""
+    return json.dumps(storable(value), ensure_ascii=False)
+
+
+def storable(value: Any) -> Any:
+    """Text as the database can hold it, also within lists and objects: what others said may be anything."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {storable(key): storable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(each) for each in value]
+    return value
 
 
 def _patiently(step: Callable[[], T]) -> T:

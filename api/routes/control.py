@@ -18,6 +18,7 @@ from api.reading import NOT_FOUND_DETAIL, job_id_of, job_of, stored_answer
 from api.rerun import rerun_request
 from api.schemas import Job, RerunRequest
 from api.services import services_of
+from domain.bell import queue_of
 from domain.endings import CANCEL, DELETE
 from domain.quotas import Scope
 from domain.states import LEASED_STATES, State
@@ -55,7 +56,8 @@ async def cancel(request: Request, job_id: str) -> Response:
         leased = won.was in LEASED_STATES
         await services.teller.cancelled(found, was_leased=leased)
         if leased:
-            services.bell.ring(found)  # its caller may run another one now; a bell does not say which
+            # Its caller may run another one now; a bell does not say which.
+            services.bell.ring(found, queue_of(won.next_state, won.priority))
     job = await job_of(services, caller, found)
     if job["state"] != State.CANCELLED:
         raise Problem(

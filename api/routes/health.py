@@ -1,6 +1,7 @@
 """Whether the process lives, and whether the service works. Both are open, so neither tells a secret."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -56,10 +57,17 @@ async def _database(services: Services) -> tuple[dict[str, Any], dict[str, Any]]
         return _part("does not answer"), _part("not known without the database")
     if not live:
         return _part(None), _part("no worker has reported lately; is one running?")
-    if any(worker.ready for worker in live):
+    if any(worker.ready and _runs_programs(worker.facts) for worker in live):
         return _part(None), _part(None)
-    reasons = sorted({worker.why_not or "not ready" for worker in live})
+    reasons = sorted({worker.why_not or "not ready" for worker in live if _runs_programs(worker.facts)})
+    if not reasons:
+        return _part(None), _part("no worker that runs programs has reported lately; is one running?")
     return _part(None), _part("; ".join(reasons[:_MOST_REASONS]))
+
+
+def _runs_programs(facts: Mapping[str, Any]) -> bool:
+    """Whether a worker does: without one no job ends, with it at least code runs."""
+    return "sandbox" in facts.get("roles", ("sandbox",))
 
 
 async def _redis(services: Services) -> dict[str, Any]:

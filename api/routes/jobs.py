@@ -1,5 +1,8 @@
 """Jobs: submit, read, wait, list."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from api import documents, statements
@@ -141,10 +144,14 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
     query_of(request)
     if not (number.isascii() and number.isdigit() and len(number) < 7):
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
-    row = await services_of(request).database.one(
+    services = services_of(request)
+    row = await services.database.one(
         statements.ATTEMPT,
         {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
     )
     if row is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
-    return json_answer(documents.attempt(row))
+    calls: Sequence[Any] = ()
+    if row.round is not None:
+        calls = await services.database.all(statements.CALLS, {"job_id": row.job_id, "round": row.round})
+    return json_answer(documents.attempt(row, calls))

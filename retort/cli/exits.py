@@ -21,6 +21,7 @@ VERDICTS = {
     "compile_error": 122,
     "check_failed": 123,
     "sandbox_crash": 125,
+    "no_code": 119,
 }
 
 

@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import doctor, engine, models, run, scripted, service
+from retort.cli import ask, doctor, engine, models, run, savings, scripted, service
 
 app = typer.Typer(
     name="retort",
@@ -17,8 +17,10 @@ app = typer.Typer(
 )
 service.register(app)
 run.register(app)
+ask.register(app)
 doctor.register(app)
 engine.register(app)
+savings.register(app)
 models.register(app)
 scripted.register(app)
 

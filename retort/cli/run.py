@@ -91,7 +91,7 @@ def submit(request: dict[str, Any], *, as_json: bool) -> int:
         typer.echo("retort: interrupted; the job itself goes on to its own limits", err=True)
         return exits.INTERRUPTED
     try:
-        _show(job, as_json=as_json)
+        show(job, as_json=as_json)
     except BrokenPipeError:  # the reader has enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exits.of_job(job)
@@ -105,7 +105,8 @@ def _read(name: str) -> bytes:
         raise typer.Exit(exits.NO_INPUT) from None
 
 
-def _show(job: "Job", *, as_json: bool) -> None:
+def show(job: "Job", *, as_json: bool) -> None:
+    """Print what a program wrote and a line on how it ended, or the whole job."""
     from retort.client import output
 
     if as_json:
@@ -133,6 +134,8 @@ def summary(job: "Job") -> str:
     elif job.get("signal"):
         ending += f" (signal {job['signal']})"
     parts = [ending]
+    if job.get("outcome") and job.get("task"):
+        parts.append({"passed": "check passed", "ran": "not checked"}.get(job["outcome"], "not done"))
     if job.get("reason"):
         parts.append(str(job["reason"]))
     if usage.get("wall_s") is not None:
@@ -143,6 +146,9 @@ def summary(job: "Job") -> str:
         parts.append(f"memory {usage['peak_memory_bytes'] / 2**20:.0f} MB")
     if usage.get("sandbox_start"):
         parts.append(f"{usage['sandbox_start']} sandbox")
+    if job.get("model"):
+        cost = job["cost_usd"] if job.get("cost_complete") else "unknown"
+        parts.append(f"{job['model']}{' (scripted)' if job.get('scripted') else ''}, cost ${cost}")
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,10 +18,15 @@ from worker.store import ClaimedJob, Store
 
 THREADS = 4
 
+#: A job that has ended; messages that name it still lead to others.
+PAST = UUID(int=7)
+
 
 @pytest.fixture
-def store(clean_tables: None, database_url: str) -> Iterator[Store]:
-    """The store of one worker."""
+def store(jobs_table: Jobs, database_url: str) -> Iterator[Store]:
+    """The store of one worker, and a job that has ended."""
+    ended = {"id": PAST, "state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
+    jobs_table.add(**ended)
     opened = Store(database_url, threads=THREADS)
     yield opened
     opened.close()
@@ -43,8 +49,8 @@ def waiting(jobs_table: Jobs, caller_id: UUID, count: int, *, waited: bool = Tru
 
 
 def take(store: Store, job_id: UUID | None = None) -> ClaimedJob | None:
-    """What a message leads to."""
-    return store.claim_next(job_id or uuid4(), uuid4(), "w", State.RUNNING)
+    """What a message leads to; unless told, one that names a job which was taken long ago."""
+    return store.claim_next(job_id or PAST, uuid4(), "w", State.RUNNING)
 
 
 def finish(store: Store, job: ClaimedJob) -> None:
@@ -141,7 +147,7 @@ def test_the_sweeper_rings_for_nobody_who_is_full(store: Store, jobs_table: Jobs
     assert first is not None
     assert store.sweep(after_s=5, most=10) == ([], [])
     finish(store, first)
-    assert set(store.sweep(after_s=5, most=10)[1]) == set(ids[1:])
+    assert {job_id for job_id, _ in store.sweep(after_s=5, most=10)[1]} == set(ids[1:])
     jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
     with jobs_table.engine.connect() as connection:
         connection.execute(update(callers).values(most_running=0))
@@ -180,3 +186,20 @@ def test_expired_idempotency_keys_are_forgotten(store: Store, jobs_table: Jobs) 
         old = update(idempotency_keys).where(idempotency_keys.c.key < "3")
         connection.execute(old.values(created_at=text("now() - interval '25 hours'")))
     assert [store.forget_keys(hours=24, most=2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_message_leads_to_its_own_queue(store: Store, jobs_table: Jobs) -> None:
+    """What can wait does not go before what cannot, nor does a step go to who cannot do it."""
+    interactive = caller(jobs_table, "a")
+    batch = jobs_table.add(caller_id=caller(jobs_table, "b"), priority="batch")
+    (job_id,) = waiting(jobs_table, interactive, 1)
+    asking = jobs_table.add(caller_id=caller(jobs_table, "c"), next_state="generating")
+    jobs_table.set(None, rung_at=text("now() - interval '1 second'"))
+    job = take(store)
+    assert job is not None
+    assert job.id == job_id
+    assert take(store) is None
+    assert take(store, asking) is None
+    late = take(store, batch)
+    assert late is not None
+    assert late.id == batch

@@ -58,8 +58,9 @@ def at_once(count: int, step: Callable[[int], T]) -> list[T]:
 
 
 def sweep(store: Store, *, after_s: int = 5, most: int = 100) -> tuple[list[UUID], list[UUID]]:
-    """One sweep."""
-    return store.sweep(after_s=after_s, most=most)
+    """One sweep: what was given up, what is to be rung for."""
+    broken, overdue = store.sweep(after_s=after_s, most=most)
+    return broken, [job_id for job_id, _queue in overdue]
 
 
 # --- claiming -----------------------------------------------------------------------------------------

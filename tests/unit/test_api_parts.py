@@ -13,10 +13,14 @@ from api.intake import Intake
 from api.paging import read_cursor, write_cursor
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
+from api.schemas import JobRequest
 from api.settings import load_settings
+from api.tasks import TaskIntake
+from domain.catalogue import load_catalogue
 from domain.ids import new_api_key, new_id
 from domain.limits import load_languages, load_profiles
 from domain.logs import JsonFormatter
+from domain.tasks import load_task_rules
 
 
 def kind_of(call: Callable[[], object]) -> Kind | None:
@@ -79,13 +83,13 @@ _json = st.recursive(
     max_leaves=8,
 )
 _fields = st.sampled_from(
-    ["code", "task", "language", "profile", "limits", "stdin", "args", "env", "labels", "reuse", "x"],
+    [*JobRequest.model_fields, "x"],
 )
 
 
 @given(st.dictionaries(_fields, _json, max_size=6))
 def test_any_object_is_a_job_or_a_problem(body: dict[str, object]) -> None:
-    intake = Intake(load_languages(), load_profiles(), 1000)
+    intake = Intake(load_languages(), load_profiles(), 1000, TaskIntake(load_task_rules(), load_catalogue()))
     assert kind_of(lambda: intake.check(body).row()) in {None, Kind.INVALID, Kind.NO_GATEWAY}
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from domain.bell import SANDBOX_QUEUE
 from domain.ids import new_id
 from domain.states import State
 from tests.harness import eventually
@@ -49,14 +50,15 @@ class Bench:
         """Length of the queue."""
         return self.depth
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[UUID]]:
+    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """What is due."""
         assert most == housekeeping.RINGS
         self.swept.append(after_s)
-        return self.broken, self.overdue
+        return self.broken, [(job_id, SANDBOX_QUEUE) for job_id in self.overdue]
 
-    def ring(self, job_id: UUID) -> bool:
+    def ring(self, job_id: UUID, queue: str) -> bool:
         """Whether it was heard."""
+        assert queue == SANDBOX_QUEUE
         self.rung.append(job_id)
         return len(self.rung) < self.deaf_after
 

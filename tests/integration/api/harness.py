@@ -167,7 +167,7 @@ class Store:
         with self.engine.begin() as connection:
             claimed = connection.execute(
                 statements.CLAIM,
-                {"b_id": job_id, "b_token": token, "b_worker": "test", "b_state": "running"},
+                {"b_id": job_id, "b_token": token, "b_worker": "test", "b_states": ["running"]},
             ).first()
         assert claimed is not None
         return token

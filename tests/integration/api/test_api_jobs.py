@@ -66,9 +66,11 @@ def test_a_finished_job(client: httpx.Client, store: Store) -> None:
     assert (job["stderr"], job["stderr_truncated"]) == ("größe", False)
     assert job["usage"]["wall_s"] == 0.25
     assert job["usage"]["queue_s"] >= 0
+    no_task = dict.fromkeys(("round", "model", "cost_usd", "check_passed", "note"))
+    usual = {"wall_s": 0.25, "cached": False, "scripted": False, **no_task}
     assert job["attempts"] == [
-        {"number": 1, "verdict": None, "failure": "engine_error", "wall_s": 0.25, "sandbox_start": None},
-        {"number": 2, "verdict": "error", "failure": None, "wall_s": 0.25, "sandbox_start": "warm"},
+        {"number": 1, "verdict": None, "failure": "engine_error", "sandbox_start": None, **usual},
+        {"number": 2, "verdict": "error", "failure": None, "sandbox_start": "warm", **usual},
     ]
     assert client.get(job["links"]["attempts"]).json() == {"attempts": job["attempts"]}
     first, second = (client.get(f"{job['links']['attempts']}/{n}").json() for n in (1, 2))

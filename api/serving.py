@@ -1,0 +1,35 @@
+"""Which models some live worker can ask. Workers say so of themselves; the API holds no key."""
+
+import asyncio
+import time
+
+from api.database import Database
+from domain.statements import LIVE_WORKERS
+
+#: Seconds for which what was read stays good.
+FRESH_S = 1.0
+
+
+class Serving:
+    """The models that are served now."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._models: frozenset[str] = frozenset()
+        self._read_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def models(self) -> frozenset[str]:
+        """The catalogue's names of the models that a live worker's gateways serve."""
+        async with self._lock:
+            if time.monotonic() - self._read_at > FRESH_S:
+                rows = await self._database.all(LIVE_WORKERS, {})
+                self._models = frozenset(
+                    name
+                    for row in rows
+                    if row.ready or row.facts.get("roles") != ["model"]
+                    for gateway in row.facts.get("gateways") or ()
+                    for name in gateway["models"]
+                )
+                self._read_at = time.monotonic()
+            return self._models

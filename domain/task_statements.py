@@ -1,0 +1,265 @@
+"""The statements of tasks: what a model was asked and answered, the moves between rounds, the caches.
+
+As in `domain.statements`, what moves a job names its lease token. A call is recorded whether or not the lease
+still holds: it was paid for.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Double,
+    Executable,
+    Integer,
+    LargeBinary,
+    Numeric,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from domain.statements import MINE, NO_LEASE, end_attempt
+from domain.states import Priority, State
+from domain.tables import attempts, execution_cache, jobs, model_calls, response_cache
+
+
+def _json(name: str) -> Any:
+    return cast(bindparam(name, type_=Text), JSONB)
+
+
+# --- moves --------------------------------------------------------------------------------------------
+
+#: id, token, round, draft -> a program is there: it waits for a sandbox.
+HAND_OVER: Executable = (
+    update(jobs)
+    .where(MINE)
+    .values(
+        state=State.QUEUED.value,
+        next_state=State.RUNNING.value,
+        claims=0,
+        round=bindparam("b_round", type_=Integer),
+        draft=_json("b_draft"),
+        rung_at=func.now(),
+        **NO_LEASE,
+    )
+    .returning(jobs.c.id)
+)
+
+#: id, token, round, profile, limits; a_… of the attempt -> it failed, and a model shall try again.
+NEXT_ROUND: Executable = end_attempt(
+    State.QUEUED,
+    next_state=State.GENERATING.value,
+    claims=0,
+    round=bindparam("b_round", type_=Integer),
+    draft=None,
+    profile=bindparam("b_profile", type_=Text),
+    limits=_json("b_limits"),
+)
+
+#: id, token, round, verdict, reason, outcome, model; a_… of the attempt -> the task has ended.
+FINISH_TASK: Executable = end_attempt(
+    State.FINISHED,
+    verdict=bindparam("b_verdict", type_=Text),
+    reason=bindparam("b_reason", type_=Text),
+    outcome=bindparam("b_outcome", type_=Text),
+    model=bindparam("b_model", type_=Text),
+    round=bindparam("b_round", type_=Integer),
+)
+
+#: id, token, pause_s, reason -> no model can be had now: the job waits in the batch queue, nothing was tried.
+POSTPONE: Executable = (
+    update(jobs)
+    .where(MINE)
+    .values(
+        state=State.QUEUED.value,
+        priority=Priority.BATCH.value,
+        reason=bindparam("b_reason", type_=Text),
+        claims=jobs.c.claims - 1,
+        rung_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("b_pause_s", type_=Double)),
+        **NO_LEASE,
+    )
+    .returning(jobs.c.id)
+)
+
+# --- calls of models ----------------------------------------------------------------------------------
+
+CALL_FIELDS = (
+    "id",
+    "job_id",
+    "round",
+    "gateway",
+    "model",
+    "model_version",
+    "request_id",
+    "prompt",
+    "parameters",
+    "answer",
+    "finish",
+    "failure",
+    "detail",
+    "status",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "estimated",
+    "price",
+    "cost_usd",
+    "latency_s",
+    "first_byte_s",
+    "cache_hit",
+    "scripted",
+)
+
+
+def _record_call() -> Executable:
+    """Record a call and add its cost to the job, in one statement."""
+    values = {
+        name: _json(f"c_{name}")
+        if isinstance(model_calls.c[name].type, JSONB)
+        else bindparam(f"c_{name}", type_=model_calls.c[name].type)
+        for name in CALL_FIELDS
+    }
+    recorded = insert(model_calls).values(values).returning(model_calls.c.id).cte("recorded")
+    cost = cast(bindparam("c_cost_usd", type_=Numeric), Numeric)
+    return (
+        update(jobs)
+        .add_cte(recorded)
+        .where(jobs.c.id == bindparam("c_job_id", type_=Uuid))
+        .values(
+            cost_usd=jobs.c.cost_usd + func.coalesce(cost, 0),
+            cost_complete=and_(jobs.c.cost_complete, bindparam("b_priced", type_=Boolean)),
+            scripted=or_(jobs.c.scripted, bindparam("c_scripted", type_=Boolean)),
+        )
+        .returning((jobs.c.lease_token == bindparam("b_token", type_=Uuid)).label("mine"))
+    )
+
+
+#: c_… of the call, priced, token -> recorded; `mine` says whether the lease still holds.
+RECORD_CALL: Executable = _record_call()
+
+#: job_id -> the calls that gave an answer, in order.
+ANSWERS: Executable = (
+    select(
+        model_calls.c.round,
+        model_calls.c.answer,
+        model_calls.c.finish,
+        model_calls.c.model,
+        model_calls.c.gateway,
+        model_calls.c.cost_usd,
+        model_calls.c.scripted,
+        model_calls.c.parameters,
+    )
+    .where(model_calls.c.job_id == bindparam("b_job_id", type_=Uuid), model_calls.c.answer.is_not(None))
+    .order_by(model_calls.c.id)
+)
+
+_priced = or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None))
+
+#: job_id, round (0: all) -> what calls cost, whether every price was known, whether a scripted model answered.
+COST: Executable = select(
+    func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("cost_usd"),
+    func.coalesce(func.bool_and(_priced), True).label("complete"),
+    func.coalesce(func.bool_or(model_calls.c.scripted), False).label("scripted"),
+).where(
+    model_calls.c.job_id == bindparam("b_job_id", type_=Uuid),
+    or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
+)
+
+#: job_id -> the attempts that ended a round, in order.
+ROUNDS: Executable = (
+    select(
+        attempts.c.round,
+        attempts.c.code,
+        attempts.c.verdict,
+        attempts.c.failure,
+        attempts.c.exit_code,
+        attempts.c.signal,
+        attempts.c.stdout,
+        attempts.c.stderr,
+        attempts.c.stdout_bytes,
+        attempts.c.stderr_bytes,
+        attempts.c.limits,
+        attempts.c.model,
+        attempts.c.check_passed,
+        attempts.c.note,
+    )
+    .where(attempts.c.job_id == bindparam("b_job_id", type_=Uuid), attempts.c.round.is_not(None))
+    .order_by(attempts.c.number)
+)
+
+_today = func.date_trunc("day", func.now(), "UTC")
+
+#: caller_id -> the database's day and what the caller's calls of it cost.
+SPENT_TODAY: Executable = (
+    select(
+        func.to_char(func.timezone("UTC", func.now()), "YYYY-MM-DD").label("day"),
+        func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("spent_usd"),
+    )
+    .select_from(model_calls.join(jobs, jobs.c.id == model_calls.c.job_id))
+    .where(jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid), model_calls.c.created_at >= _today)
+)
+
+# --- caches -------------------------------------------------------------------------------------------
+
+
+def _hit(table: Any, *columns: Any) -> Executable:
+    return (
+        update(table)
+        .where(
+            table.c.key == bindparam("b_key", type_=LargeBinary),
+            table.c.caller_id == bindparam("b_caller_id", type_=Uuid),
+        )
+        .values(hits=table.c.hits + 1, used_at=func.now())
+        .returning(*columns)
+    )
+
+
+#: key, caller_id -> the answer, and counts the hit.
+CACHED_ANSWER: Executable = _hit(response_cache, response_cache.c.answer)
+
+#: key, caller_id, answer (JSON as text): what is there already stays.
+KEEP_ANSWER: Executable = (
+    pg_insert(response_cache)
+    .values(
+        key=bindparam("b_key", type_=LargeBinary),
+        caller_id=bindparam("b_caller_id", type_=Uuid),
+        answer=_json("b_answer"),
+    )
+    .on_conflict_do_nothing()
+    .returning(response_cache.c.key)
+)
+
+#: key, caller_id -> the result, and counts the hit.
+CACHED_RESULT: Executable = _hit(
+    execution_cache,
+    execution_cache.c.job_id,
+    execution_cache.c.result,
+    execution_cache.c.stdout,
+    execution_cache.c.stderr,
+)
+
+#: key, caller_id, job_id, result (JSON as text), stdout, stderr: what is there already stays.
+KEEP_RESULT: Executable = (
+    pg_insert(execution_cache)
+    .values(
+        key=bindparam("b_key", type_=LargeBinary),
+        caller_id=bindparam("b_caller_id", type_=Uuid),
+        job_id=bindparam("b_job_id", type_=Uuid),
+        result=_json("b_result"),
+        stdout=bindparam("b_stdout", type_=LargeBinary),
+        stderr=bindparam("b_stderr", type_=LargeBinary),
+    )
+    .on_conflict_do_nothing()
+    .returning(execution_cache.c.key)
+)

@@ -1,0 +1,188 @@
+"""A worker that dies between two steps of a task: what was paid for is not paid again."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import docker
+import pytest
+
+from domain.states import State
+from tests.conftest import ROOT, Services
+from tests.harness import Broker, Jobs, Worker, eventually, instance_name
+from tests.models import scripted_process
+from tests.tasks import add_task, asked, calls_of, ended, gateway_environment, ring
+from worker.asking import open_models
+from worker.broker import Bell, celery_app
+from worker.generating import Generating
+from worker.model.rules import load_refine_rules
+from worker.model.want import Generated, Want
+from worker.store import ClaimedJob, Store
+from worker.task_store import TaskStore
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[str]:
+    """A scripted model that counts what it is asked."""
+    scripts = ("--scripts", str(ROOT / "tests" / "tasks.toml"))
+    with scripted_process(tmp_path / "model.log", *scripts) as url:
+        yield url
+
+
+class Dies(BaseException):
+    """The worker is gone."""
+
+
+class Counting:
+    """Asks the real models, and counts how often it was asked to."""
+
+    def __init__(self, url: str, redis_url: str, tasks: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in gateway_environment(url).items():
+            monkeypatch.setenv(name, value)
+        self.closing = ExitStack()
+        opened = open_models(redis_url, tasks, self.closing)
+        assert opened is not None
+        self.models = opened.models
+        self.count = 0
+
+    def generate(self, want: Want) -> Generated:
+        """Ask."""
+        self.count += 1
+        return self.models.generate(want)
+
+
+class Mortal(TaskStore):
+    """Dies at the boundaries that are left in `dies_at`."""
+
+    dies_at: set[str] = frozenset()  # type: ignore[assignment]
+
+    def hand_over(self, *args: object, **values: object) -> bool:
+        """The program is known, its job not yet moved."""
+        self._maybe("hand_over")
+        return super().hand_over(*args, **values)  # type: ignore[arg-type]
+
+    def round_cost(self, *args: object) -> object:  # type: ignore[override]
+        """The answer is stored, nothing done with it."""
+        self._maybe("stored")
+        return super().round_cost(*args)  # type: ignore[arg-type]
+
+    def _maybe(self, where: str) -> None:
+        if where in self.dies_at:
+            self.dies_at = self.dies_at - {where}
+            raise Dies(where)
+
+
+def claim(store: Store, jobs_table: Jobs, job_id: UUID) -> ClaimedJob:
+    """Take a job for a model's step, from a worker that is gone."""
+    jobs_table.expire(job_id)
+    job = store.claim(job_id, uuid4(), "test", State.GENERATING)
+    assert job is not None
+    return job
+
+
+@pytest.mark.parametrize("boundary", ["stored", "hand_over"])
+def test_a_stored_answer_is_not_asked_for_again(
+    jobs_table: Jobs,
+    database_url: str,
+    redis_url: str,
+    model: str,
+    boundary: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(database_url, threads=2)
+    tasks = Mortal(store)
+    tasks.dies_at = {boundary}
+    bell = Bell(celery_app(redis_url), redis_url)
+    models = Counting(model, redis_url, tasks, monkeypatch)
+    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    job_id = add_task(jobs_table, "[scripted:right] greet")
+    first = claim(store, jobs_table, job_id)
+    assert first.task is not None
+    with pytest.raises(Dies):
+        generating.do(first, first.task)
+    assert jobs_table.get(job_id).state == "generating"
+    second = claim(store, jobs_table, job_id)
+    assert second.task is not None
+    generating.do(second, second.task)
+    row = jobs_table.get(job_id)
+    assert (row.state, row.next_state, row.round) == ("queued", "running", 1)
+    assert "hello" in row.draft["code"]
+    assert "stored before a worker was lost" in row.draft["choice"]["reason"]
+    assert (models.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
+    assert row.cost_usd == calls_of(jobs_table, job_id)[0].cost_usd
+    models.closing.close()
+    bell.close()
+    store.close()
+
+
+def test_a_worker_is_killed_between_the_answer_and_the_run(
+    services: Services,
+    jobs_table: Jobs,
+    broker: Broker,
+    engine: docker.DockerClient,
+    image: str,
+    model: str,
+    tmp_path: Path,
+) -> None:
+    """First while a second answer is under way, then with the program ready and nobody to run it."""
+    started: list[Worker] = []
+
+    def start(serves: str) -> Worker:
+        worker = Worker(
+            tmp_path / f"log{len(started)}",
+            services.database_url,
+            services.redis_url,
+            instance=instance_name(),
+            environment=gateway_environment(model),
+            serves=serves,
+        )
+        started.append(worker)
+        return worker
+
+    try:
+        job_id = add_task(jobs_table, "[scripted:slow-to-shorten] sum")
+        ring(broker, job_id)
+        first = start("model")
+        eventually(lambda: len(calls_of(jobs_table, job_id)) == 1, "the answer that was cut off is stored")
+        first.kill()
+        jobs_table.expire(job_id)
+        second = start("model")
+        eventually(lambda: jobs_table.get(job_id).next_state == "running", "the program is there")
+        second.kill()
+        assert [(c.round, c.finish) for c in calls_of(jobs_table, job_id)] == [(1, "length"), (1, "stop")]
+        paid = jobs_table.get(job_id).cost_usd
+        start("sandbox")
+        job = ended(jobs_table, job_id)
+        assert (job.verdict, job.outcome, job.cost_usd) == ("ok", "ran", paid)
+        # The first answer was asked for once; the second, under way when its worker was killed, perhaps again.
+        assert asked(model) <= 3
+        assert len(calls_of(jobs_table, job_id)) == 2
+    finally:
+        for worker in started:
+            print(worker.log.read_text())
+            worker.end(engine)
+
+
+def test_what_a_worker_that_lost_its_lease_was_answered_is_kept_for_the_next(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(database_url, threads=2)
+    tasks = TaskStore(store)
+    bell = Bell(celery_app(redis_url), redis_url)
+    models = Counting(model, redis_url, tasks, monkeypatch)
+    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    job_id = add_task(jobs_table, "[scripted:right] greet")
+    first = claim(store, jobs_table, job_id)
+    second = claim(store, jobs_table, job_id)  # while the first still asks
+    assert first.task is not None
+    assert second.task is not None
+    generating.do(first, first.task)
+    row = jobs_table.get(job_id)
+    assert (row.state, row.lease_token, row.round) == ("generating", second.token, 0)
+    generating.do(second, second.task)
+    assert jobs_table.get(job_id).next_state == "running"
+    assert (models.count, asked(model)) == (1, 1)
+    models.closing.close()
+    bell.close()
+    store.close()

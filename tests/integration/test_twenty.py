@@ -1,0 +1,70 @@
+"""Twenty of twenty tasks end well at the second attempt, in every language that has rows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from domain.limits import load_languages
+from tests.conftest import Services, empty
+from tests.harness import Broker, Jobs, Worker, eventually
+from tests.tasks import FINAL, add_task, calls_of, ring, task_worker
+from tests.twenty import TASKS
+
+
+def scripts(folder: Path) -> Path:
+    """The table as scripts."""
+    lines: list[str] = []
+    for language, tasks in TASKS.items():
+        for number, task in enumerate(tasks):
+            lines += ["[[scripts]]", f'name = "{language}-{number}"']
+            for code, when in ((task.wrong, ""), (task.right, task.needs)):
+                lines += ["[[scripts.turns]]", f"when = {json.dumps(when)}"]
+                lines += ["[scripts.turns.code]", f"{language} = {json.dumps(code)}"]
+    path = folder / "twenty.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(
+    services: Services, engine: docker.DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    """The worker."""
+    empty(services)
+    folder = tmp_path_factory.mktemp("twenty")
+    with task_worker(services, engine, folder, scripts(folder)) as (worker, _url):
+        yield worker
+
+
+@pytest.mark.parametrize("language", TASKS)
+def test_twenty_of_twenty(served: Worker, jobs_table: Jobs, broker: Broker, language: str) -> None:
+    assert language in load_languages()
+    tasks = TASKS[language]
+    assert len(tasks) == 20
+    ids = [
+        add_task(
+            jobs_table,
+            f"[scripted:{language}-{number}] do what the script says",
+            language=language,
+            check_by=task.check,
+            limits=task.limits,
+        )
+        for number, task in enumerate(tasks)
+    ]
+    ring(broker, *ids)
+    eventually(lambda: all(jobs_table.get(job_id).state in FINAL for job_id in ids), "all tasks end", 120)
+    wrong: dict[str, object] = {}
+    for job_id, task in zip(ids, tasks, strict=True):
+        job = jobs_table.get(job_id)
+        verdicts = [attempt.verdict for attempt in jobs_table.attempts(job_id)]
+        expected = ("ok", "passed" if task.check else "ran", [task.verdict, "ok"])
+        if (job.verdict, job.outcome, verdicts) != expected:
+            wrong[task.name] = (job.verdict, job.outcome, verdicts, job.reason)
+            continue
+        told = calls_of(jobs_table, job_id)[1].prompt["messages"][-1]["content"]
+        if task.needs not in told:
+            wrong[task.name] = told
+    assert wrong == {}

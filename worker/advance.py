@@ -1,0 +1,74 @@
+"""One step of a job: claim it, and do the step it waits for."""
+
+import time
+from uuid import UUID, uuid4
+
+from domain.bell import QUEUES, queue_of
+from domain.states import State
+from worker.broker import Bell
+from worker.generating import Generating
+from worker.leases import Leases
+from worker.pipeline import Pipeline
+from worker.store import ClaimedJob, Store
+
+
+class Steps:
+    """The steps that this worker does: running programs, asking models, or both. Called from many threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        leases: Leases,
+        bell: Bell,
+        worker: str,
+        running: Pipeline | None = None,
+        generating: Generating | None = None,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._bell = bell
+        self._worker = worker
+        self._running = running
+        self._generating = generating
+        self.draining = False
+        self.advanced_at = time.monotonic()
+
+    @property
+    def serves(self) -> tuple[State, ...]:
+        """The states to which this worker moves jobs."""
+        kinds = {State.RUNNING: self._running, State.GENERATING: self._generating}
+        return tuple(state for state, step in kinds.items() if step is not None)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that it listens to."""
+        return tuple(queue for state in self.serves for queue in QUEUES[state])
+
+    def advance(self, job_id: UUID) -> None:
+        """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
+        self.advanced_at = time.monotonic()
+        states = self._open()
+        if self.draining or not states:
+            return
+        job = self._store.claim_next(job_id, uuid4(), self._worker, *states)
+        if job is None:
+            return
+        try:
+            self._step(job)
+        finally:
+            if job.limited:
+                # Its caller may run one more now. The bell says that there is work, not which.
+                self._bell.ring(job.id, queue_of(job.state, job.priority))
+
+    def _step(self, job: ClaimedJob) -> None:
+        with self._leases.hold(job) as lease:
+            if job.state is State.RUNNING and self._running is not None:
+                self._running.run(job, lease)
+            elif job.task is not None and self._generating is not None:
+                self._generating.do(job, job.task)
+
+    def _open(self) -> list[State]:
+        """The steps that can be done now."""
+        closed = self._running is None or self._running.why_not is not None
+        return [state for state in self.serves if state is not State.RUNNING or not closed]
