@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,7 +26,7 @@ PAST = UUID(int=7)
 @pytest.fixture
 def store(jobs_table: Jobs, database_url: str) -> Iterator[Store]:
     """The store of one worker, and a job that has ended."""
-    ended = {"id": PAST, "state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
+    ended: dict[str, Any] = {"id": PAST, "state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
     jobs_table.add(**ended)
     opened = Store(database_url, threads=THREADS)
     yield opened
