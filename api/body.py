@@ -58,12 +58,18 @@ def _too_large(most: int) -> Problem:
     )
 
 
-async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
-    """The JSON object that a request carries.
+async def read_json(request: Request, timeout_s: float, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object that a request carries; where it is optional, no body is an empty object.
 
     Raises:
         Problem: 400, 408, 413, 415 or 422.
     """
+    if (
+        optional
+        and "transfer-encoding" not in request.headers
+        and not int(request.headers.get("content-length") or 0)
+    ):
+        return {}
     _check_media_type(request)
     try:
         async with asyncio.timeout(timeout_s):

@@ -16,9 +16,14 @@ def job_path(job_id: UUID) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def job_links(job_id: UUID) -> dict[str, str]:
+    """Where things of a job are."""
+    path = job_path(job_id)
+    return {"self": path, "attempts": path + "/attempts", "events": path + "/events"}
+
+
 def summary(row: Any) -> Document:
     """A job as lists show it."""
-    path = job_path(row.id)
     return {
         "id": row.id,
         "state": row.state,
@@ -29,6 +34,7 @@ def summary(row: Any) -> Document:
         "labels": row.labels,
         "reuse": row.reuse,
         "runtime": row.runtime,
+        "rerun_of": row.rerun_of,
         "priority": row.priority,
         "cache": row.cache,
         "outcome": row.outcome,
@@ -39,7 +45,7 @@ def summary(row: Any) -> Document:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(row.id),
     }
 
 
@@ -66,7 +72,6 @@ def fresh_job(
     job_id: UUID, row: Mapping[str, Any], created_at: datetime, files: Sequence[Mapping[str, Any]] = ()
 ) -> Document:
     """A job that was stored a moment ago, without reading it back; `row` is what was stored, with `files`."""
-    path = job_path(job_id)
     return {
         "id": job_id,
         "state": "queued",
@@ -77,6 +82,7 @@ def fresh_job(
         "labels": row["labels"],
         "reuse": row["reuse"],
         "runtime": row["runtime"],
+        "rerun_of": row.get("rerun_of"),
         "priority": row["priority"],
         "cache": row["cache"],
         "outcome": None,
@@ -87,7 +93,7 @@ def fresh_job(
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(job_id),
         "code": row["code"],
         "task": row["task"],
         "policy": row["policy"],

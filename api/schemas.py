@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from domain.files import MOST_INPUTS, LeftOut
@@ -147,8 +147,26 @@ class JobRequest(_Strict):
     )
 
 
+#: A job as it was, but for what this says. Its fields are those of a request, without the job itself.
+RerunRequest: type[_Strict] = create_model(
+    "RerunRequest",
+    __base__=_Strict,
+    __doc__="What shall be other than in the job that is run again; everything else is as it was.",
+    **{
+        name: (field.annotation, field)
+        for name, field in JobRequest.model_fields.items()
+        if name not in {"code", "task"}
+    },  # type: ignore[call-overload]
+)
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+#: What requests and answers carry, for schemas in modules of their own.
+Strict = _Strict
+Answer = _Answer
 
 
 class Limits(_Answer):
@@ -197,6 +215,7 @@ class JobLinks(_Answer):
 
     self: str
     attempts: str
+    events: str
 
 
 class JobSummary(_Answer):
@@ -211,6 +230,7 @@ class JobSummary(_Answer):
     labels: dict[str, str]
     reuse: Literal["never", "caller"]
     runtime: Runtime
+    rerun_of: UUID | None
     priority: Priority
     cache: bool
     outcome: Outcome | None

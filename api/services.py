@@ -10,8 +10,10 @@ from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
 from api.offered import Offered
+from api.quotas import Room, Seconds
 from api.serving import Serving
 from api.settings import Settings
+from api.teller import Teller
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
 from storage.store import Storage
@@ -31,6 +33,9 @@ class Services:
     bell: Bell
     waiting: Waiting
     storage: Storage
+    teller: Teller
+    room: Room
+    seconds: Seconds
     serving: Serving
 
 

@@ -42,6 +42,18 @@ class Settings(BaseSettings):
     max_wait_s: int = Field(default=60, ge=0, le=600)
     max_waiters: int = Field(default=2000, ge=0)  # clients that wait at the same time; more are told 202
 
+    # Of callers that have no quotas of their own; 0: no limit.
+    requests_per_s: float = Field(default=1000, ge=0)
+    burst: int = Field(default=2000, ge=1)
+    max_queued_per_caller: int = Field(default=10_000, ge=0)
+    max_queued: int = Field(default=100_000, ge=0)  # of all callers together
+    idempotency_hours: int = Field(default=24, ge=1)  # for so long a key is remembered
+    refusals_per_s: float = Field(default=20, gt=0)  # keys that are not valid, from one address
+    max_streams: int = Field(default=500, ge=0)  # event streams at the same time
+
+    trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
+    cors_origins: str = ""  # origins whose pages may call, with commas between; none: no page may
+
     key_cache_s: float = Field(default=2, ge=0)  # for so long a revoked key may still be accepted
     models_cache_s: float = Field(default=1, ge=0)  # for so long a model may count as served that no longer is
     database_pool_size: int = Field(default=8, ge=1)

@@ -1,5 +1,6 @@
 """The statements that only the API needs: one job with its attempts, and a caller's list of jobs."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,22 @@ FINAL_AMONG: Executable = select(jobs.c.id).where(
     jobs.c.state.in_([s.value for s in sorted(FINAL_STATES)]),
 )
 
+#: id, caller_id -> when the job was stored.
+CREATED_AT: Executable = select(jobs.c.created_at).where(
+    jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id")
+)
+
+#: id, caller_id -> how far the job is, and how many attempts it has.
+PROGRESS: Executable = select(
+    *(jobs.c[name] for name in ("state", "verdict", "reason", "task", "claims")),
+    *(jobs.c[name] for name in ("created_at", "started_at", "finished_at")),
+    select(func.count())
+    .select_from(attempts)
+    .where(attempts.c.job_id == bindparam("id"))
+    .scalar_subquery()
+    .label("attempts"),
+).where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+
 _LAST_ATTEMPT = (
     "number",
     "exit_code",
@@ -69,6 +86,7 @@ _SUMMARY = (
     "labels",
     "reuse",
     "runtime",
+    "rerun_of",
     "priority",
     "cache",
     "outcome",
@@ -145,6 +163,17 @@ SHORT_ATTEMPT = (
 #: id, caller_id -> everything that a job document shows.
 JOB: Executable = _job_with_attempts()
 
+#: id, caller_id -> what was asked for.
+REQUEST: Executable = select(
+    *(
+        jobs.c[name]
+        for name in (
+            *("id", "language", "profile", "limits", "labels", "reuse", "runtime", "priority", "cache", "code"),
+            *("task", "policy", "check_by", "budget_usd", "stdin", "args", "env", "files", "inline_files"),
+        )
+    ),
+).where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+
 #: id, caller_id, number -> one attempt, if the job is the caller's.
 ATTEMPT: Executable = (
     select(attempts, jobs.c.profile.label("job_profile"), jobs.c.limits.label("job_limits"), _kept())
@@ -172,22 +201,13 @@ ATTEMPTS: Executable = (
 )
 
 
-def _is(name: str, value: str) -> ColumnElement[bool]:
-    column = jobs.c[name]
-    if name == "language" and "@" not in value:
-        return (column == value) | column.startswith(f"{value}@", autoescape=True)
-    return column == value
-
-
-def list_jobs(caller_id: UUID, *, below: UUID | None, most: int, **equal: str) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on; `equal` are columns and their values.
-
-    A language without a version is that with any.
-    """
-    conditions = [_is(name, value) for name, value in equal.items()]
+def list_jobs(
+    caller_id: UUID, *, below: UUID | None, most: int, also: Sequence[ColumnElement[bool]]
+) -> Select[Any]:
+    """A caller's jobs, newest first, from below an id on, of which all this is also true."""
     found = (
         select(*(jobs.c[name] for name in _SUMMARY))
-        .where(jobs.c.caller_id == caller_id, *conditions)
+        .where(jobs.c.caller_id == caller_id, *also)
         .order_by(jobs.c.id.desc())
         .limit(most)
     )

@@ -32,6 +32,10 @@ OUTPUT_CHANNEL = "retort:output"
 OUTPUT_ENTRIES = 256
 OUTPUT_KEPT_S = 120
 
+#: Redis channel on which the id of each job is published that was cancelled while a worker had it. It tells the
+#: worker to look now whether it still holds the lease; without the message it looks at its next heartbeat.
+CANCELS_CHANNEL = "retort:cancels"
+
 #: Seconds for which a claim holds without a heartbeat.
 LEASE_S = 30
 

@@ -33,6 +33,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     union_all,
     update,
 )
@@ -41,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
 from domain.states import FINAL_STATES, Runtime, State
-from domain.tables import api_keys, artifacts, attempts, callers, files, jobs, workers
+from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -53,15 +54,6 @@ _expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now()
 def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.now() - cast(func.concat(seconds, " seconds"), INTERVAL)
 
-
-# --- callers and keys ---------------------------------------------------------------------------------
-
-#: hash -> the key and the caller it speaks for, unless it was revoked.
-AUTHENTICATE: Executable = (
-    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name, callers.c.runtime)
-    .join(callers)
-    .where(api_keys.c.hash == bindparam("hash"), api_keys.c.revoked_at.is_(None))
-)
 
 # --- jobs, as the API sees them -----------------------------------------------------------------------
 
@@ -132,6 +124,10 @@ _my_tier = or_(
     jobs.c.next_state != State.RUNNING.value,
     jobs.c.runtime == func.any(bindparam("b_runtimes", [each.value for each in Runtime], type_=ARRAY(Text))),
 )
+
+# For `domain.fairness`, which chooses the job.
+CLAIM_VALUES, CLAIMED_COLUMNS, SERVED = _claim_values, _claimed_columns, and_(_served, _my_tier)
+JOB_OF_CLAIM = jobs.c.id == bindparam("b_id")
 
 #: id, token, worker, states, runtimes -> the job, if it was queued for one of these states.
 CLAIM: Executable = (
@@ -354,6 +350,20 @@ def _break_lost() -> Executable:
 BREAK_LOST: Executable = _break_lost()
 
 
+def _full() -> ColumnElement[bool]:
+    """Whether a job's caller runs as many as it may: ringing for it would wake a worker for nothing."""
+    runs = jobs.alias("runs")
+    full = (
+        select(runs.c.caller_id)
+        .join(callers, callers.c.id == runs.c.caller_id)
+        .where(runs.c.lease_token.is_not(None), callers.c.most_running.is_not(None))
+        .group_by(runs.c.caller_id, callers.c.most_running)
+        .having(func.count() >= callers.c.most_running)
+    )
+    none = select(callers.c.id).where(callers.c.most_running == 0)
+    return jobs.c.caller_id.in_(union_all(full, none))
+
+
 def _overdue() -> Executable:
     # Each kind by its own index: with `OR` between them every waiting job would be read and sorted.
     def oldest(name: str, *which: ColumnElement[bool]) -> CTE:
@@ -370,6 +380,7 @@ def _overdue() -> Executable:
         "waiting",
         jobs.c.state == State.QUEUED.value,
         jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
+        ~_full(),
     )
     lost = oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5)))
     due = union_all(select(waiting.c.id), select(lost.c.id))
@@ -401,6 +412,17 @@ BREAK_STRANDED: Executable = (
         finished_at=func.now(),
     )
     .returning(jobs.c.id)
+)
+
+#: hours, most: forget what Idempotency-Keys made that long ago, the oldest first.
+FORGET_KEYS: Executable = idempotency_keys.delete().where(
+    tuple_(idempotency_keys.c.caller_id, idempotency_keys.c.key).in_(
+        select(idempotency_keys.c.caller_id, idempotency_keys.c.key)
+        .where(idempotency_keys.c.created_at < _ago(bindparam("hours", type_=Integer) * 3600))
+        .order_by(idempotency_keys.c.created_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
 )
 
 # --- workers ------------------------------------------------------------------------------------------

@@ -55,8 +55,12 @@ callers = Table(
     Column("name", Text, nullable=False),
     Column("runtime", Text),  # the only tier this caller's jobs may run on; None: any
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),  # domain.quotas.Quotas
+    Column("most_running", Integer),  # jobs at a time; None: as many as there is room for
+    Column("served_at", DateTime(timezone=True)),  # when the fair claim last chose it
     UniqueConstraint("name"),
     CheckConstraint(_one_of("runtime", Runtime), name="runtime"),
+    CheckConstraint("most_running >= 0", name="most_running"),
 )
 
 api_keys = Table(
@@ -68,7 +72,24 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("scopes", ARRAY(Text), nullable=False, server_default=text("'{submit,read}'")),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),  # to the minute: written rarely
     UniqueConstraint("hash"),
+    CheckConstraint("scopes <@ ARRAY['submit', 'read', 'admin']", name="scopes"),
+    Index("ix_api_keys_caller_id", "caller_id"),
+)
+
+#: What a caller's `Idempotency-Key` made, so that the same request makes nothing more.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # of method, path and body
+    Column("made", Uuid, nullable=False),  # the id of what was made
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 jobs = Table(
@@ -93,6 +114,7 @@ jobs = Table(
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
     Column("runtime", Text, nullable=False, server_default=Runtime.RUNC.value),
+    Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
     Column("priority", Text, nullable=False, server_default=Priority.INTERACTIVE.value),
     Column("cache", Boolean, nullable=False, server_default=text("false")),
     # What was asked for, of a task.
@@ -135,6 +157,8 @@ jobs = Table(
         name="finished_at_iff_final",
     ),
     Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    Index("ix_jobs_waiting", "caller_id", "id", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
     Index("ix_jobs_queued", "rung_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leased", "lease_until", postgresql_where=text("lease_token IS NOT NULL")),
 )
@@ -267,11 +291,13 @@ response_cache = Table(
     metadata,
     Column("key", LargeBinary, primary_key=True),
     Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", Uuid, nullable=False),  # which asked
     Column("answer", JSONB, nullable=False),
     Column("hits", BigInteger, nullable=False, server_default="0"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Index("ix_response_cache_caller_id", "caller_id"),
+    Index("ix_response_cache_job_id", "job_id"),
     Index("ix_response_cache_used_at", "used_at"),
 )
 
@@ -289,5 +315,6 @@ execution_cache = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Index("ix_execution_cache_caller_id", "caller_id"),
+    Index("ix_execution_cache_job_id", "job_id"),
     Index("ix_execution_cache_used_at", "used_at"),
 )

@@ -69,8 +69,9 @@ def migrate() -> list[str]:
 
 
 def first_key(name: str) -> list[str]:
-    """Print a new API key, once, if there is none yet."""
-    return python("api.keys", "create", name, "--if-none")
+    """Print a new API key that is good for everything, once, if there is none yet."""
+    scopes = ("--scope", "submit", "--scope", "read", "--scope", "admin")
+    return python("api.keys", "create", name, "--if-none", *scopes)
 
 
 def api() -> list[str]:

@@ -151,6 +151,7 @@ class Generating:
         want = Want(
             caller=str(job.caller_id),
             messages=messages,
+            job=str(job.id),
             system=system,
             temperature=temperature,
             top_p=policy.top_p,

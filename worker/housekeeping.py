@@ -47,6 +47,9 @@ STRANDED_AFTER_S = 600.0
 #: Jobs rung for in one sweep.
 RINGS = 500
 
+#: Seconds between two looks for Idempotency-Keys that have expired, and how many are forgotten at once.
+FORGET_S = 300.0
+FORGOTTEN_AT_ONCE = 1000
 #: What a worker is called that does these steps.
 ROLES = {State.RUNNING: "sandbox", State.GENERATING: "model"}
 
@@ -105,6 +108,12 @@ def sweep(store: Store, bell: Bell) -> None:
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
+
+
+def forget(store: Store, hours: int) -> None:
+    """Forget Idempotency-Keys that have expired, a bounded number at a time."""
+    while store.forget_keys(hours=hours, most=FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+        pass
 
 
 class Stranded:

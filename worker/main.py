@@ -21,6 +21,7 @@ from storage.store import Storage, default_url
 from worker import asking, housekeeping
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
+from worker.cancels import Cancels
 from worker.generating import Generating
 from worker.judging import Judging
 from worker.languages import LOOK_S, NotOffered, Offers
@@ -203,6 +204,7 @@ def run(settings: WorkerSettings) -> int:
         if not parts:
             raise SystemExit(f"nothing to serve: no model gateway is configured. {asking.WHAT_TO_SET}")
         steps = Steps(
+            bell=wiring.bell,
             store=store,
             leases=wiring.leases,
             worker=settings.instance,
@@ -228,9 +230,17 @@ def run(settings: WorkerSettings) -> int:
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
             housekeeping.Every(housekeeping.STRANDED_S, "tiers", housekeeping.Stranded(store, bell).step),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
+            housekeeping.Every(
+                housekeeping.FORGET_S,
+                "forgetter",
+                lambda: housekeeping.forget(store, settings.idempotency_hours),
+            ),
         ):
             every.open()
             closing.callback(every.close)
+        cancels = Cancels(wiring.bell, wiring.leases)
+        cancels.open()
+        closing.callback(cancels.close)
         return serve(wiring.app, steps, settings, threads=wiring.jobs)
 
 

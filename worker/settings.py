@@ -72,6 +72,9 @@ class WorkerSettings(BaseSettings):
         ge=0,
         description="Ceiling for the memory of all sandboxes together, in MB; 0: three quarters of the host's.",
     )
+    idempotency_hours: int = Field(
+        default=24, ge=1, description="For so long an Idempotency-Key is remembered."
+    )
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),

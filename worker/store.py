@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import statements
+from domain import fairness, statements
 from domain.bell import LEASE_S, queue_of
 from domain.languages import split_wish
 from domain.limits import Limits
@@ -70,6 +70,7 @@ class ClaimedJob:
     cache: bool = False
     priority: str = Priority.INTERACTIVE
     task: ClaimedTask | None = None  # None: plain code
+    limited: bool = False  # its caller may run a certain number at a time, so its end makes room for another
 
     @property
     def language_name(self) -> str:
@@ -78,6 +79,16 @@ class ClaimedJob:
 
     files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
     inline_files: bytes = b""
+
+
+def _claim_values(
+    job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
+    return values | {
+        "b_states": [each.value for each in states],
+        "b_runtimes": [each.value for each in runtimes],
+    }
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -133,6 +144,7 @@ class Store:
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
         self._hot = Hot(self._durable, keep=not share)
         self._hot_hasty = Hot(self._hasty, keep=not share)
+        self._backlog = False
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
@@ -167,13 +179,36 @@ class Store:
 
         None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
-        values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
-        values |= {"b_states": [state.value for state in states], "b_runtimes": list(runtimes)}
+        values = _claim_values(job_id, token, worker, states, runtimes)
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
                 return _job(row, token)
         return None
+
+    def claim_next(
+        self,
+        job_id: UUID,
+        token: UUID,
+        worker: str,
+        *states: State,
+        runtimes: Sequence[Runtime] = tuple(Runtime),
+    ) -> ClaimedJob | None:
+        """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
+        values = _claim_values(job_id, token, worker, states, runtimes)
+        if not self._backlog:
+            row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
+            if row is not None:
+                return _job(row, token)
+        for _ in range(2):  # what was chosen may just have been claimed as fresh
+            row = self._hot_hasty.first_under(fairness.FAIR_LOCK, fairness.CLAIM_FAIRLY, values)
+            if row is not None:
+                # Only a guess at what the next message will find; each claim is right by itself.
+                self._backlog = row.waited
+                return replace(_job(row, token), limited=row.limited)
+        self._backlog = False
+        row = self._hot_hasty.first(statements.RECLAIM, values)
+        return None if row is None else _job(row, token)
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
@@ -281,6 +316,12 @@ class Store:
     def _ids(self, statement: Executable, values: dict[str, Any]) -> list[UUID]:
         with self._slow.connect() as connection:
             return [row.id for row in connection.execute(statement, values)]
+
+    def forget_keys(self, *, hours: int, most: int) -> int:
+        """Forget old Idempotency-Keys; how many."""
+        with self._sweeping.begin() as connection:
+            forgotten = connection.execute(statements.FORGET_KEYS, {"hours": hours, "most": most})
+            return int(forgotten.rowcount)
 
     # --- ourselves --------------------------------------------------------------------------------
 

@@ -103,10 +103,10 @@ class TaskStore:
         row = self._store.first(statements.CACHED_ANSWER, values)
         return None if row is None else json_text(row.answer)
 
-    def put(self, key: str, caller: str, entry: str) -> None:
+    def put(self, key: str, caller: str, job: str, entry: str) -> None:
         """Keep an answer of a model."""
-        values = {"b_key": bytes.fromhex(key), "b_caller_id": UUID(caller), "b_answer": entry}
-        self._store.first(statements.KEEP_ANSWER, values)
+        values = {"b_key": bytes.fromhex(key), "b_caller_id": UUID(caller), "b_job_id": UUID(job)}
+        self._store.first(statements.KEEP_ANSWER, {**values, "b_answer": entry})
 
     def cached_result(self, key: bytes, caller_id: UUID) -> Row[Any] | None:
         """The result of an equal run; counts the hit."""

@@ -9,19 +9,20 @@ from starlette.responses import StreamingResponse
 
 from api import documents
 from api.answers import json_answer
-from api.auth import caller_of
+from api.auth import Guarded, caller_of
 from api.openapi import ATTEMPT_PARAMETER, RANGE_HEADERS, operation
 from api.problems import Kind, Problem, unavailable
 from api.queries import query_of, whole_number
 from api.ranges import part_of
-from api.routes.jobs import job_id_of
+from api.reading import job_id_of
 from api.schemas import ArtifactList
 from api.services import services_of
 from api.statements import GET_ARTIFACT, LEAVINGS
 from domain.files import artifact_key
+from domain.quotas import Scope
 from storage.store import Missing, StorageError
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Guarded)
 log = logging.getLogger(__name__)
 
 _NOT_FOUND = "there is no such artifact"
@@ -39,6 +40,7 @@ _SAFE = {
     **operation(
         "List what a job left",
         {200: (ArtifactList, "The artifacts of its last attempt, or of another.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
         parameters=[ATTEMPT_PARAMETER],
     ),
@@ -60,11 +62,11 @@ async def list_artifacts(request: Request, job_id: str) -> Response:
     "/jobs/{job_id}/artifacts/{name:path}",
     **operation(
         "Fetch an artifact",
-        {},
+        {304: (None, "It is still what `If-None-Match` says.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID, Kind.RANGE),
         parameters=[ATTEMPT_PARAMETER, *RANGE_HEADERS],
         binary={200: "The content.", 206: "The part of it that `Range` asked for."},
-        empty={304: "It is still what `If-None-Match` says."},
     ),
 )
 async def fetch(request: Request, job_id: str, name: str) -> Response:

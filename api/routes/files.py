@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from api import documents
 from api.answers import json_answer
-from api.auth import caller_of
+from api.auth import Guarded, caller_of
 from api.openapi import operation, query_parameter
 from api.problems import FieldError, Kind, Problem, invalid, unavailable
 from api.queries import query_of
@@ -20,9 +20,10 @@ from api.services import Services, services_of
 from api.statements import DELETE_FILE, GET_FILE, INSERT_FILE
 from domain.files import file_key, wrong_name
 from domain.ids import new_id
+from domain.quotas import Scope
 from storage.store import Storage, StorageError, spool
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Guarded)
 log = logging.getLogger(__name__)
 
 PATH = "/v1/files"
@@ -37,6 +38,7 @@ _SILENCE_S = 30.0
     **operation(
         "Upload a file",
         {201: (File, "Stored. `Location` says where it is.")},
+        scope=Scope.SUBMIT,
         problems=(
             Kind.BAD_REQUEST,
             Kind.BODY_TIMEOUT,
@@ -131,6 +133,7 @@ async def _forget(storage: Storage, file_id: UUID) -> None:
     **operation(
         "Read about a file",
         {200: (File, "The file, without its content.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
@@ -149,9 +152,9 @@ async def read(request: Request, file_id: str) -> Response:
     status_code=204,
     **operation(
         "Delete a file",
-        {},
+        {204: (None, "It is gone. Jobs that used it keep what they made of it.")},
+        scope=Scope.SUBMIT,
         problems=(Kind.NOT_FOUND, Kind.IN_USE, Kind.INVALID),
-        empty={204: "It is gone. Jobs that used it keep what they made of it."},
     ),
 )
 async def delete(request: Request, file_id: str) -> Response:

@@ -6,13 +6,15 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 
 from api.answers import json_answer
+from api.auth import Guarded
 from api.openapi import operation
 from api.problems import Kind, Problem
 from api.queries import query_of
 from api.schemas import LanguageList, ProfileList
 from api.services import services_of
+from domain.quotas import Scope
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Guarded)
 
 
 @router.get(
@@ -20,6 +22,7 @@ router = APIRouter(prefix="/v1")
     **operation(
         "List languages",
         {200: (LanguageList, "The languages, and the versions, profiles and packages of each.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID,),
     ),
 )
@@ -37,6 +40,7 @@ async def languages(request: Request) -> Response:
     **operation(
         "List profiles",
         {200: (ProfileList, "The profiles, with the range of each limit.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID,),
     ),
 )

@@ -8,24 +8,28 @@ from redis.exceptions import RedisError
 
 from api import workers
 from api.answers import json_answer
+from api.auth import Guarded
 from api.openapi import operation
 from api.problems import Kind
 from api.queries import query_of
 from api.schemas import Stats
 from api.services import Services, services_of
 from domain.bell import ALL_QUEUES
+from domain.quotas import Scope
 from domain.statements import LIVE_WORKERS
 
 router = APIRouter()
+_guarded = APIRouter(prefix="/v1", route_class=Guarded)
 
 _PATIENCE_S = 2.0
 
 
-@router.get(
-    "/v1/stats",
+@_guarded.get(
+    "/stats",
     **operation(
         "How the service does",
         {200: (Stats, "Sums over the workers that live; counts are since each of them started.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID,),
     ),
 )
@@ -50,3 +54,6 @@ async def _depths(services: Services) -> dict[str, int]:
             return {queue: int(await services.redis.llen(queue)) for queue in ALL_QUEUES}
     except (RedisError, OSError, TimeoutError):
         return {}
+
+
+router.include_router(_guarded)

@@ -1,6 +1,7 @@
 """Jobs in other languages through a real worker: from the row to the row."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import pytest

@@ -144,20 +144,6 @@ def test_lists(client: httpx.Client, store: Store) -> None:
     assert [job["id"] for job in filtered["jobs"]] == [ids[4]]
 
 
-def test_another_callers_job_is_no_job(
-    client: httpx.Client, store: Store, connect: Callable[..., httpx.Client]
-) -> None:
-    job = submit(client)
-    store.finish(UUID(job["id"]))
-    mallory = connect(str(client.base_url), store.key("mallory"))
-    for path in ("", "/attempts", "/attempts/1", "?wait=1"):
-        theirs = mallory.get(f"/v1/jobs/{job['id']}{path}")
-        unknown = mallory.get(f"/v1/jobs/{uuid4()}{path}")
-        assert theirs.status_code == unknown.status_code == 404
-        assert {**theirs.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
-    assert mallory.get("/v1/jobs").json()["jobs"] == []
-
-
 def test_two_keys_of_one_caller_see_the_same_jobs(
     client: httpx.Client, store: Store, connect: Callable[..., httpx.Client]
 ) -> None:
