@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, 
 #: Names under which distributions install it.
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = (
-    "the browser tests need Chromium or Chrome, and none is on PATH. `make test` installs it on Debian and Ubuntu "
-    "as root (apt-get install chromium); elsewhere install it, or name its program in RETORT_TEST_BROWSER."
+    "the browser tests need Chromium or Chrome, and none is on PATH. `make test` installs it on Debian and "
+    "Ubuntu as root (apt-get install chromium); elsewhere install it, or name it in RETORT_TEST_BROWSER."
 )
 
 

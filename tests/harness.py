@@ -213,7 +213,12 @@ class Worker:
     ) -> None:
         self.log = log
         self.instance = instance
-        given = {"database_url": database_url, "redis_url": redis_url, "warm_least": "1"}
+        given = {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "warm_least": "1",
+            "warm_languages": "python",
+        }
         given |= {"state_dir": str(log.parent), **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(

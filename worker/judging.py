@@ -34,7 +34,7 @@ class Judging:
         """What is run for a job: its own code, or a task's program, with the tests if it has some."""
         if job.task is None:
             return checks.Harnessed(job.code or "")
-        return checks.harness(job.language, _code(job.task), job.task.check)
+        return checks.harness(job.language_name, _code(job.task), job.task.check)
 
     def settle(self, job: ClaimedJob, task: ClaimedTask, attempt: dict[str, Any], token: str | None) -> bool:
         """Judge and record a run that ended with a verdict; whether the lease held."""

@@ -17,7 +17,8 @@ _NAMES = {"r": "splus"}
 
 
 def coloured(code: str, language: str) -> Markup:
-    """Code as HTML; what no lexer knows, or is too long, without colours."""
+    """Code as HTML; what no lexer knows, or is too long, without colours. A version after @ is passed over."""
+    language = language.partition("@")[0]
     if len(code) <= MOST_COLOURED:
         try:
             lexer = get_lexer_by_name(_NAMES.get(language, language), stripnl=False, ensurenl=False)

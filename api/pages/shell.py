@@ -1,23 +1,28 @@
 """What every page has: its frame, its headers, a person who is signed in, errors as pages."""
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from api.auth import Caller
+from api.auth import SCOPE_FIELD, Caller, is_guarded
 from api.edge import request_id_of
 from api.pages import show, static
 from api.pages.sessions import Sessions, Visit, set_cookie, visit_of
-from api.problems import FieldError, Problem
+from api.problems import FieldError, Kind, Problem
 from api.services import services_of
-from domain.statements import AUTHENTICATE
+from domain.quotas import Scope
 
 #: Scripts and styles from our own files alone; nothing inline, no frames, no foreign host.
 POLICY: Final = (
@@ -33,6 +38,11 @@ HEADERS: Final = {
 
 _FOLDER = str(files("api.pages") / "templates")
 _OURS = re.compile(r"/[a-z][\w/-]*(\?[\w=&%.+-]*)?", re.ASCII)
+#: Kinds of forms, and the most that one may have.
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MOST_FIELDS = 200
+MOST_FILES = 100
+
 _VISIT = "retort.visit"
 _CALLER = "retort.caller"
 
@@ -72,6 +82,7 @@ def page(request: Request, name: str, values: Mapping[str, Any], status: int = 2
             "caller": caller if isinstance(caller, Caller) else None,
             "token": visit(request).token,
             "here": request.url.path,
+            "may": frozenset() if not isinstance(caller, Caller) else caller.scopes,
             **values,
         },
     )
@@ -134,19 +145,34 @@ class PublicRoute(APIRoute):
 
 
 class PageRoute(PublicRoute):
-    """A page for who is signed in; others are asked to sign in first."""
+    """A page for who is signed in; others are asked to sign in first. `needs` names the scope of its key."""
 
     async def admit(self, request: Request) -> Response | None:
-        """Find the caller whose key the session was opened with."""
+        """Find the caller whose key the session was opened with.
+
+        Raises:
+            Problem: 403 the key is not good for this, 429 the caller sends too many requests.
+        """
         services = services_of(request)
         sessions = Sessions(services.redis)
         key_hash = await sessions.key_of(visit(request))
-        row = None if key_hash is None else await services.database.hot(AUTHENTICATE, {"hash": key_hash})
-        if row is not None:
-            request.scope[_CALLER] = Caller(id=row.caller_id, name=row.name, key_id=row.key_id)
-            return None
-        if key_hash is not None:  # the key was revoked
-            await sessions.close(visit(request))
+        if key_hash is None:
+            return self._ask_to_sign_in(request)
+        try:
+            caller = await services.keys.of_hash(key_hash, request.scope["retort.client"])
+        except Problem as problem:
+            if problem.kind is not Kind.UNAUTHORIZED:
+                raise
+            await sessions.close(visit(request))  # the key has ended
+            return self._ask_to_sign_in(request)
+        request.scope[_CALLER] = caller
+        request.scope["retort.headers"] = await services.rates.admit(caller)
+        scope = (self.openapi_extra or {}).get(SCOPE_FIELD, Scope.READ)
+        if scope not in caller.scopes:
+            raise Problem(Kind.FORBIDDEN, f"the API key of this session has not the scope `{scope}`")
+        return None
+
+    def _ask_to_sign_in(self, request: Request) -> Response:
         if is_part(request):
             return Response(status_code=401, headers={**HEADERS, "HX-Refresh": "true"})
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -154,21 +180,47 @@ class PageRoute(PublicRoute):
         return go(f"/sign-in{back}")
 
 
+def needs(scope: Scope) -> dict[str, Any]:
+    """What a page says of the scope that it needs, if that is not `read`; for `openapi_extra`."""
+    return {SCOPE_FIELD: scope}
+
+
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form; of a field that comes twice, the last."""
-    found: dict[str, str] | None = request.scope.get("retort.form")
-    if found is None:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/x-www-form-urlencoded":
-            raise Refused("a form of these pages is sent as application/x-www-form-urlencoded", 415)
-        try:
-            text = (await request.body()).decode()
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=200, errors="strict")
-        except ValueError:
-            raise Refused("this is not a form of these pages", 400) from None
-        # Browsers end lines in a text area with both characters.
-        found = request.scope["retort.form"] = {name: value.replace("\r\n", "\n") for name, value in pairs}
-    return found
+    """The fields of a form without its files; of a field that comes twice, the last.
+
+    Raises:
+        Problem: 408, 413.
+        Refused: it is no form.
+    """
+    # Browsers end lines in a text area with both characters.
+    return {
+        name: value.replace("\r\n", "\n")
+        for name, value in (await _parsed(request)).multi_items()
+        if isinstance(value, str)
+    }
+
+
+async def files_of(request: Request, name: str) -> list[tuple[str, bytes]]:
+    """The files that came in a field of a form: their names and contents."""
+    found = [value for value in (await _parsed(request)).getlist(name) if not isinstance(value, str)]
+    # A field of a browser in which nothing was chosen sends a file without a name.
+    return [(file.filename, await file.read()) for file in found if file.filename]
+
+
+async def _parsed(request: Request) -> FormData:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _FORMS:
+        raise Refused(f"a form of these pages is sent as {' or '.join(_FORMS)}", 415)
+    seconds = services_of(request).settings.body_timeout_s
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+    except TimeoutError:
+        raise Problem(Kind.BODY_TIMEOUT, f"the form did not arrive within {seconds:g} s") from None
+    except (HTTPException, MultiPartException):
+        raise Refused("this is not a form of these pages", 400) from None
+    except ClientDisconnect:
+        raise Refused("the connection ended before the form did", 400) from None
 
 
 async def _check_form(request: Request) -> None:
@@ -178,6 +230,16 @@ async def _check_form(request: Request) -> None:
     form = await form_of(request)
     if visit(request).fresh or not visit(request).sent(form.get("token", "")):
         raise Refused("the form is too old or not ours; go back, load the page again, and send it once more")
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks, and for none of the API's paths."""
+    return not is_guarded(request.url.path) and "text/html" in request.headers.get("accept", "")
+
+
+def nothing_here(request: Request) -> Response:
+    """The answer to a path that is none."""
+    return _error(request, 404, Kind.NOT_FOUND.title, "There is nothing at this address.")
 
 
 def _error(

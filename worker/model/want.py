@@ -74,6 +74,7 @@ class Want:
 
     caller: str
     messages: tuple[Message, ...]
+    job: str = ""  # whose question it is: what is kept of the answer goes with it
     system: str | None = None
     temperature: float | None = None
     top_p: float | None = None

@@ -171,14 +171,15 @@ class Engine:
         with _translated():
             return int(self._client.wait(container, timeout=timeout_s)["StatusCode"])
 
-    def image_digest(self, image: str) -> str:
-        """The content id of an image.
+    def image(self, image: str) -> dict[str, Any]:
+        """What the engine knows of an image: its content id is `Id`.
 
         Raises:
             NoSuchImage: the engine lacks it.
         """
         with _translated():
-            return str(self._client.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
+            found: dict[str, Any] = self._client.inspect_image(image)  # type: ignore[no-untyped-call]
+            return found
 
     def labelled(self, label: str, value: str) -> list[dict[str, Any]]:
         """All containers with a label, running or not: their ids and labels."""

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from api.pages.sessions import Sessions, set_cookie
 from api.pages.shell import PageRoute, PublicRoute, form_of, go, own_path, page, visit
+from api.problems import Kind, Problem, unauthorized
 from api.services import services_of
 from domain.ids import KEY_PREFIX, hash_api_key
-from domain.statements import AUTHENTICATE
 
 router = APIRouter(include_in_schema=False, route_class=PublicRoute)
 inside = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -27,13 +27,17 @@ async def sign_in(request: Request) -> Response:
     services = services_of(request)
     form = await form_of(request)
     key, following = form.get("key", "").strip(), own_path(form.get("next", ""))
-    row = None
-    if key.startswith(KEY_PREFIX) and len(key) <= _LONGEST_KEY:
-        row = await services.database.hot(AUTHENTICATE, {"hash": hash_api_key(key)})
-    if row is None:
+    hashed = hash_api_key(key)
+    try:
+        if not key.startswith(KEY_PREFIX) or len(key) > _LONGEST_KEY:
+            raise unauthorized("not a key")
+        await services.keys.of_hash(hashed, request.scope["retort.client"])
+    except Problem as problem:
+        if problem.kind is not Kind.UNAUTHORIZED:
+            raise
         values = {"next": following, "wrong": "This API key is not valid."}
         return page(request, "sign_in.html", values, 401)
-    session = await Sessions(services.redis).open(hash_api_key(key))
+    session = await Sessions(services.redis).open(hashed)
     response = go(following)
     set_cookie(request, response, session)
     return response

@@ -7,10 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from api import workers
 from api.auth import caller_of
 from api.pages import charts, numbers, show
 from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
+from api.routes.stats import depths
 from api.services import Services, services_of
 from domain.statements import LIVE_WORKERS
 
@@ -113,10 +115,7 @@ def _every(labels: Sequence[str]) -> int:
     return max(1, len(labels) // 8)
 
 
-async def _service(services: Services) -> list[dict[str, Any]]:
-    """The workers that live: what each said last of itself."""
-    rows = await services.database.all(LIVE_WORKERS, {})
-    return [
-        {"instance": row.instance, "ready": row.ready, "why_not": row.why_not, "facts": row.facts}
-        for row in rows
-    ]
+async def _service(services: Services) -> dict[str, Any]:
+    """What live workers report of their sandboxes, and what waits in the queues."""
+    live = await services.database.all(LIVE_WORKERS, {})
+    return {"sandboxes": workers.sandboxes(live), "queues": await depths(services)}

@@ -38,7 +38,7 @@ async def runs(request: Request) -> Response:
     kind = asked.pop("kind", None)
     if kind is not None and kind not in _KINDS:
         raise invalid(FieldError("kind", "is not one of the allowed values", list(_KINDS)))
-    wanted = Page.of(_narrowed(request, asked), services.intake.languages)
+    wanted = Page.of(_narrowed(request, asked), services.offered.languages)
     # The same statement as of GET /v1/jobs, with what a line of the list shows beside.
     statement = wanted.statement(caller.id).add_columns(
         func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
@@ -60,8 +60,9 @@ async def runs(request: Request) -> Response:
     choices = {
         "states": [state.value for state in State],
         "verdicts": [verdict.value for verdict in Verdict],
-        "languages": sorted(services.intake.languages),
+        "languages": sorted(services.offered.languages),
         "kinds": _KINDS,
+        "models": sorted(services.catalogue.models),
     }
     return page(request, "runs.html", {**values, **choices, "day": await _last_day(services, caller)})
 

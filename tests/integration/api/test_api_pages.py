@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from html import unescape
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import redis
 
 from api.pages.sessions import IDLE_S
+from domain.quotas import Scope
 from tests.integration.api.harness import Server, Store
 from tests.visitor import Visitor
 
@@ -88,9 +90,9 @@ def test_behind_tls_the_cookie_is_bound_to_it(server: Server, store: Store) -> N
 
 
 def test_redis_has_neither_the_cookie_nor_the_key(visitor: Visitor, key: str, store: Store) -> None:
-    client: redis.Redis = store.redis
+    client: Any = store.redis
     (name,) = client.keys("retort:session:*")
-    kept = name + bytes(client.get(name) or b"")
+    kept = name + client.get(name)
     assert visitor.client.cookies["retort_session"].encode() not in kept
     assert key.encode() not in kept
     assert 0 < client.ttl(name) <= IDLE_S
@@ -142,7 +144,7 @@ def test_another_site_cannot_send_a_form(visitor: Visitor, store: Store) -> None
 def test_a_body_that_is_no_form(visitor: Visitor) -> None:
     assert visitor.client.post("/new", json={}).status_code == 415
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert visitor.client.post("/new", content=b"token=\xff", headers=kind).status_code == 400
+    assert visitor.client.post("/new", content=b"token=\xff", headers=kind).status_code == 403
     many = b"&".join(b"a%d=1" % n for n in range(300))
     assert visitor.client.post("/new", content=many, headers=kind).status_code == 400
 
@@ -196,6 +198,13 @@ def test_the_list_and_its_filters(visitor: Visitor, store: Store) -> None:
     ):
         text = visitor.get(f"/runs{query}").text
         assert {UUID(found) for found in re.findall(r'href="/runs/([0-9a-f-]{36})"', text)} == shown
+
+
+def test_the_list_is_searched(visitor: Visitor) -> None:
+    needle = submit(visitor, "print('a needle')")
+    submit(visitor, "print('hay')")
+    text = visitor.get("/runs?text=NEEDLE&label=").text
+    assert re.findall(r'href="/runs/([0-9a-f-]{36})"', text) == [str(needle)]
 
 
 @pytest.mark.parametrize("query", ["state=x", "kind=x", "cursor=x", "nonsense=1", "state=queued&state=ok"])
@@ -254,6 +263,118 @@ def test_what_is_not_there(visitor: Visitor, path: str) -> None:
     assert visitor.get(path).status_code == 404
 
 
+def test_a_run_is_cancelled_and_deleted(visitor: Visitor, store: Store) -> None:
+    job_id = submit(visitor)
+    page = f"/runs/{job_id}"
+    assert visitor.post(f"{page}/delete", {}, page=page).status_code == 409
+    assert visitor.post(f"{page}/cancel", {}, page=page).headers["location"] == page
+    assert 'class="badge t-quiet">cancelled' in visitor.get(page).text
+    assert visitor.post(f"{page}/cancel", {}, page=page).headers["location"] == page
+    assert visitor.post(f"{page}/delete", {}, page=page).headers["location"] == "/runs"
+    assert visitor.get(page).status_code == 404
+    assert store.count_jobs() == 0
+
+
+def test_a_run_that_ended_meanwhile_is_shown_as_it_ended(visitor: Visitor, store: Store) -> None:
+    job_id = submit(visitor)
+    page = f"/runs/{job_id}"
+    token = visitor.token(page)
+    store.finish(job_id)
+    assert visitor.client.post(f"{page}/cancel", data={"token": token}).headers["location"] == page
+
+
+def test_a_run_is_run_again_with_other_limits(visitor: Visitor, store: Store) -> None:
+    job_id = submit(visitor, "print(1)", memory_mb="64", stdin="in")
+    store.finish(job_id)
+    page = f"/runs/{job_id}"
+    fields = {"profile": "standard", "timeout_s": "9", "memory_mb": ""}
+    answer = visitor.post(f"{page}/rerun", fields, page=page)
+    again = answer.headers["location"]
+    text = visitor.get(again).text
+    assert page in text
+    assert re.search(r'name="timeout_s"[^>]*placeholder="9"', text)
+    assert re.search(r'name="memory_mb"[^>]*placeholder="64"', text)
+    assert '"stdin":"in"' in unescape(re.sub(r"<[^>]*>", "", text))
+
+
+def test_a_file_comes_with_a_form(visitor: Visitor, key: str, server: Server) -> None:
+    fields = {"token": visitor.token("/new"), "kind": "code", "source": "print(1)"}
+    answer = visitor.client.post("/new", data=fields, files={"files": ("data.csv", b"a,b\r\n\xff")})
+    assert answer.status_code == 303, answer.text
+    path = answer.headers["location"].replace("/runs/", "/v1/jobs/")
+    job = httpx.get(server.url + path, headers={"Authorization": f"Bearer {key}"}, trust_env=False).json()
+    assert [(file["name"], file["size"]) for file in job["files"]] == [("data.csv", 6)]
+
+
+def test_a_file_with_a_wrong_name_is_told(visitor: Visitor, store: Store) -> None:
+    fields = {"token": visitor.token("/new"), "kind": "code", "source": "print(1)"}
+    answer = visitor.client.post("/new", data=fields, files={"files": ("../../evil", b"x")})
+    assert answer.status_code == 422
+    assert "files.0.name" in answer.text
+    assert store.count_jobs() == 0
+
+
+@pytest.mark.parametrize("action", ["cancel", "delete", "rerun"])
+def test_another_callers_run_cannot_be_touched(
+    visitor: Visitor, store: Store, server: Server, action: str
+) -> None:
+    job_id = submit(visitor)
+    with Visitor(server.url) as bob:
+        bob.sign_in(store.key("bob"))
+        assert bob.post(f"/runs/{job_id}/{action}", {}, page="/new").status_code == 404
+        assert bob.get(f"/runs/{job_id}/artifacts/x").status_code == 404
+    assert store.count_jobs() == 1
+
+
+# --- scopes ---------------------------------------------------------------------------------------
+
+
+def test_who_may_only_read_changes_nothing(store: Store, server: Server, visitor: Visitor) -> None:
+    job_id = submit(visitor)
+    with Visitor(server.url) as reader:
+        reader.sign_in(store.key("alice", scopes=[Scope.READ]))
+        text = reader.get(f"/runs/{job_id}").text
+        assert "Cancel" not in text
+        assert reader.get("/new").status_code == 403
+        for path in ("/new", f"/runs/{job_id}/cancel", f"/runs/{job_id}/rerun"):
+            assert reader.post(path, {"source": "1"}, page="/runs").status_code == 403
+    assert store.count_jobs() == 1
+
+
+@pytest.mark.parametrize("path", ["/keys", "/keys?cursor=x"])
+def test_keys_are_for_admins(visitor: Visitor, path: str) -> None:
+    assert visitor.get(path).status_code == 403
+    assert visitor.post("/keys", {"caller": "x", "scope_admin": "1"}, page="/runs").status_code == 403
+    assert "/keys" not in visitor.get("/runs").text
+
+
+def test_an_admin_makes_replaces_and_revokes_keys(store: Store, server: Server) -> None:
+    with Visitor(server.url) as admin:
+        admin.sign_in(store.key("root", scopes=list(Scope)))
+        first = made(admin.post("/keys", {"caller": "carol", "scope_read": "1", "days": "30"}))
+        page = admin.get("/keys").text
+        assert first not in page
+        assert "carol" in page
+        (key_id,) = re.findall(r'/keys/([0-9a-f-]{36})/rotate"[^"]*"[^>]*>[^\0]*?of carol', page)[:1]
+        second = made(admin.post(f"/keys/{key_id}/rotate", {}, page="/keys"))
+        for key in (first, second):
+            with Visitor(server.url) as carol:
+                carol.sign_in(key)
+                assert carol.get("/new").status_code == 403
+        assert admin.post(f"/keys/{key_id}/revoke", {}, page="/keys").headers["location"] == "/keys"
+        with Visitor(server.url) as carol:
+            assert carol.post("/sign-in", {"key": first}).status_code == 401
+        assert admin.post("/keys", {"caller": "carol"}).status_code == 422
+        assert admin.post("/keys", {"caller": "", "scope_read": "1"}).status_code == 422
+        assert admin.post("/keys", {"caller": "c", "scope_read": "1", "days": "x"}).status_code == 422
+
+
+def made(answer: httpx.Response) -> str:
+    found = re.search(r'<pre id="secret"[^>]*>(rt_[^<]+)</pre>', answer.text)
+    assert found, answer.text
+    return found[1]
+
+
 @pytest.mark.parametrize("path", ["/sign-in", *PAGES])
 def test_every_page_forbids_what_it_does_not_need(visitor: Visitor, path: str) -> None:
     answer = visitor.get(path)
@@ -278,4 +399,6 @@ def test_our_files_are_kept_by_browsers(visitor: Visitor) -> None:
 
 def test_pages_are_not_in_the_contract(server: Server) -> None:
     document = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
-    assert not [path for path in document["paths"] if not path.startswith(("/v1", "/healthz", "/readyz"))]
+    assert not [
+        path for path in document["paths"] if not path.startswith(("/v1", "/healthz", "/readyz", "/metrics"))
+    ]
