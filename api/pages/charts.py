@@ -21,7 +21,7 @@ _COMMON = {
     "explicit_size": False,
     "disable_xml_declaration": True,
     "no_data_text": "nothing yet",
-    "truncate_legend": -1,
+    "truncate_label": -1,
     "margin": 4,
     "max_scale": 5,
 }
@@ -44,7 +44,7 @@ def bars(
         x_labels=list(labels),
         x_labels_major_every=every,
         show_minor_x_labels=every == 1,
-        formatter=formatter,
+        value_formatter=formatter,
     )
     return _drawn(chart, series, tones)
 
@@ -67,7 +67,8 @@ def lines(
         x_labels_major_every=every,
         show_minor_x_labels=every == 1,
         dots_size=3,
-        formatter=formatter,
+        include_x_axis=True,
+        value_formatter=formatter,
     )
     return _drawn(chart, series, tones)
 
