@@ -23,6 +23,9 @@ MORE_DESCRIPTORS = 4
 MORE_THREADS = 2
 MORE_MEMORY_MB = 48
 
+#: Seconds until a failed wait for quiet is told; a busy host starts and removes containers slowly.
+SETTLED_S = 90.0
+
 _CONTAINER = re.compile(r"/docker/([0-9a-f]{64})|docker-([0-9a-f]{64})\.scope")
 
 
@@ -62,18 +65,33 @@ def engine_pid(base_url: str) -> int | None:
     return int.from_bytes(credentials[:4], "little")
 
 
-def processes_by_container() -> dict[str, list[int]]:
-    """For each container that any process of this host is in, the user ids of its processes."""
-    found: dict[str, list[int]] = {}
+@dataclass(frozen=True)
+class Process:
+    """One that is in a container: its user, and what it is."""
+
+    user: int
+    what: str
+
+    @property
+    def guest(self) -> bool:
+        """Whether it runs as the user of a program."""
+        return self.user >= 1_000_000
+
+
+def processes_by_container() -> dict[str, list[Process]]:
+    """For each container that any process of this host is in, its processes."""
+    found: dict[str, list[Process]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 named = _CONTAINER.search((entry / "cgroup").read_text())
+                if named is None:
+                    continue
                 user = entry.stat().st_uid
+                what = (entry / "stat").read_text()[:40]
             except OSError:
                 continue  # it ended
-            if named:
-                found.setdefault(named[1] or named[2], []).append(user)
+            found.setdefault(named[1] or named[2], []).append(Process(user, what))
     return found
 
 
@@ -85,7 +103,7 @@ class Invariants:
         self._ours: set[str] = set()  # every container seen so far
         self._kept = 0
         self._cells = 0
-        eventually(self._steady, "the pool is full and quiet")
+        eventually(self._steady, "the pool is full and quiet", SETTLED_S)
         self._identities = self._look_identities()
         self._temporary = self._look_temporary()
         self._baseline = footprint(stage.worker.process.pid)
@@ -118,10 +136,10 @@ class Invariants:
     def check(self, result: Result | None = None, keeps: int = 0) -> None:
         """After an entry: nothing is left, nothing was touched, nobody was restarted. `keeps`: used cells."""
         self._kept_for(keeps)
-        eventually(self._steady, self._why_unsteady)
+        eventually(self._steady, self._why_unsteady, SETTLED_S)
         assert self._look_identities() == self._identities, "a process of the service was restarted"
         assert self._look_temporary() == self._temporary
-        eventually(self._slim, lambda: f"back to {self._baseline}: {footprint(self._worker)}", 20)
+        eventually(self._slim, lambda: f"back to {self._baseline}: {footprint(self._worker)}", SETTLED_S)
         touched = self.stage.canaries.touched()
         assert touched is None, touched
         self._no_secret(result)
@@ -140,7 +158,7 @@ class Invariants:
         ids = set(self.stage.containers())
         self._ours |= ids
         inside = processes_by_container()
-        guests = [i for i in ids if any(user >= 1_000_000 for user in inside.get(i, []))]
+        guests = [i for i in ids if any(process.guest for process in inside.get(i, []))]
         ghosts = (self._ours - ids) & inside.keys()
         if not self._cells and not guests:
             self._cells = self._pool_full(ids)
@@ -159,7 +177,8 @@ class Invariants:
         inside = processes_by_container()
         return (
             f"only {self._cells} idle cells are left: containers {sorted(i[:12] for i in ids)}, "
-            f"users {[inside.get(i) for i in ids]}, ghosts {sorted((self._ours - ids) & inside.keys())}"
+            f"guests {[(i[:12], p) for i in ids for p in inside.get(i, []) if p.guest]}, "
+            f"ghosts {sorted((self._ours - ids) & inside.keys())}"
         )
 
     def _slim(self) -> bool:

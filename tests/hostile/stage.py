@@ -10,8 +10,10 @@ from typing import Any
 
 import docker
 import httpx
+from sqlalchemy import func, select
 
 from api import keys
+from domain.tables import callers, jobs
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
 from tests.harness import Jobs, Worker, containers, eventually, instance_name, ready
@@ -149,6 +151,14 @@ class Stage:
     def containers(self) -> list[str]:
         """Every container of the worker."""
         return containers(self.engine, self.instance)
+
+    def stored(self, caller: str, *states: str) -> int:
+        """How many jobs of a caller there are, in these states or in any."""
+        query = select(func.count()).select_from(jobs).join(callers).where(callers.c.name == caller)
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        with self.table.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def logs(self) -> str:
         """All that API and worker have logged."""

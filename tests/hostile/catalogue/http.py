@@ -19,8 +19,9 @@ METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", 
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
-def _stored(stage: Stage) -> int:
-    return stage.table.count("queued", "running", "finished", "broken", "cancelled")
+def _stored(stage: Stage, *states: str) -> int:
+    """How many jobs of the hostile caller there are, in these states or in any."""
+    return stage.stored("mallory", *states)
 
 
 def _refused(stage: Stage, content: bytes | Iterator[bytes], statuses: set[int], **headers: str) -> None:
@@ -93,7 +94,7 @@ def slow_clients(stage: Stage) -> None:
         assert stage.alice.get("/healthz").status_code == 200
         assert stage.run("print('served')", stage.alice).job["stdout"] == "served\n"
         assert time.monotonic() - began < 20
-    assert _stored(stage) == before + 1
+    assert _stored(stage) == before
 
 
 def broken_heads(stage: Stage) -> None:
@@ -102,8 +103,8 @@ def broken_heads(stage: Stage) -> None:
         b"\0\0\0\0\r\n\r\n",
         b"GET /healthz HTTP/9.9\r\n\r\n",
         b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200_000 + b"\r\n",
         b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -219,7 +220,7 @@ def injections(stage: Stage) -> None:
     """Strings that mean something to a database, a shell, a template or a browser are strings."""
     for text in INJECTIONS:
         result = stage.run(
-            "import sys, os; print(sys.argv[1] == os.environ['A'] == sys.stdin.read())",
+            "import sys, os; print(sys.argv[1] == os.environ['A'] == sys.stdin.buffer.read().decode())",
             args=[text],
             env={"A": text},
             stdin=text,
@@ -280,15 +281,14 @@ def client_vanishes(stage: Stage) -> None:
         f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stage.mallory_key}\r\nPrefer: wait=30\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
-    before = stage.table.count("finished")
+    before = _stored(stage, "finished")
     connections = [_open(stage) for _ in range(5)]
     for connection in connections:
         connection.sendall(head + body)
-    eventually(lambda: stage.table.count("running") > 0, "one of the jobs runs")
+    eventually(lambda: _stored(stage, "running") > 0, "one of the jobs runs")
     for connection in connections:
         connection.close()
-    eventually(lambda: stage.table.count("finished") == before + 5, "all of the jobs end")
-    eventually(lambda: stage.table.unfinished() == 0, "no job is left")
+    eventually(lambda: _stored(stage, "finished") == before + 5, "all of the jobs end")
 
 
 def never_reads_its_answer(stage: Stage) -> None:

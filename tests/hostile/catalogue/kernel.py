@@ -106,7 +106,7 @@ for path in ('/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/proc/sys/
              '/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/pids/pids.max', '/sys/fs/cgroup/pids.max', '/sys/kernel/uevent_helper',
              '/sys/kernel/mm/transparent_hugepage/enabled', '/sys/kernel/security/apparmor/.load', '/sys/power/state', '/dev/mem',
              '/dev/kmem', '/dev/port', '/dev/kmsg', '/dev/sda', '/dev/vda', '/dev/fuse', '/dev/kvm', '/dev/loop-control',
-             '/proc/1/oom_score_adj', '/proc/irq/0/smp_affinity', '/proc/acpi/wakeup', '/proc/sched_debug', '/proc/timer_list'):
+             '/proc/1/oom_score_adj', '/proc/irq/0/smp_affinity', '/proc/acpi/wakeup'):
     attempt(path, lambda: os.open(path, os.O_WRONLY))
 for path in ('/proc/kcore', '/dev/mem', '/dev/kmsg', '/sys/kernel/debug/tracing/trace', '/sys/firmware/efi/efivars'):
     attempt('read ' + path, lambda: os.read(os.open(path, os.O_RDONLY), 1))

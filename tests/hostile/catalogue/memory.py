@@ -3,12 +3,14 @@
 from tests.hostile.entries import Program, Result, probe
 
 MB = 1 << 20
+RUNNER_MB = 24
 SMALL = {"timeout_s": 20, "memory_mb": 64}
 
 
 def _peak_within_limit(result: Result) -> None:
-    peak, limit = result.usage["peak_memory_bytes"], result.job["limits"]["memory_mb"] * MB
-    assert peak is None or peak <= limit * 1.05, result.usage
+    # What the runner does not use of its own part, a program can take.
+    peak, limit = result.usage["peak_memory_bytes"], (result.job["limits"]["memory_mb"] + RUNNER_MB) * MB
+    assert peak is None or peak <= limit, result.usage
 
 
 def _shm_is_small(result: Result) -> None:

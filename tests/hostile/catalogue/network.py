@@ -69,8 +69,8 @@ def _only_loopback(result: Result) -> None:
 
 def _no_resolver(result: Result) -> None:
     found = result.found
-    assert found["name"] == "gaierror", found
-    assert found["address of a name"] == "gaierror", found
+    for name in ("name", "address of a name"):
+        assert found[name].startswith("[Errno -"), found  # the resolver's own errors
     assert found["took"] < 15, found
 
 
@@ -90,10 +90,10 @@ ENTRIES = [
         "only_loopback",
         probe(
             """
-found['interfaces'] = [name for _, name in socket.if_nameindex()]
 def lines(path):
     try: return open(path).read().splitlines()
     except FileNotFoundError: return []
+found['interfaces'] = [line.partition(':')[0].strip() for line in lines('/proc/net/dev')[2:]]
 found['routes'] = lines('/proc/net/route')[1:]
 found['routes of IPv6'] = [line.split()[-1] for line in lines('/proc/net/ipv6_route')]
 found['neighbours'] = lines('/proc/net/arp')[1:]
@@ -129,7 +129,7 @@ for family in range(46):
         if family != 1: kinds[kind] = name
     for kind, name in kinds.items():
         attempt(f'{family} {name}', lambda: socket.socket(family, kind or 1).close())
-for protocol in (1, 58): attempt(f'ping {protocol}', lambda: socket.socket(2 if protocol == 1 else 10, 2, protocol).sendto(b'', ('127.0.0.1', 0)))
+for protocol in (1, 58): attempt(f'ping {protocol}', lambda: socket.socket(2 if protocol == 1 else 10, 2, protocol).sendto(b'', ('127.0.0.1' if protocol == 1 else '::1', 0)))
 """
         ),
         look=_refused_kinds,

@@ -19,7 +19,7 @@ def _spent(result: Result, cpus: float) -> None:
 
 
 def _pids_bounded(result: Result) -> None:
-    assert 16 <= result.found["processes"] <= 128, result.found
+    assert 16 <= result.found["processes"] <= 132, result.found  # four are for the runner and its helpers
     assert result.found["then"] == "EAGAIN"
 
 

@@ -55,7 +55,7 @@ def _alone(result: Result) -> None:
 SESSION_LEAVES = "import os, builtins\nbuiltins.secret = 's3cret'\nos.environ['S'] = 's3cret'\nopen('/tmp/s', 'w').write('s3cret')"
 SESSION_LOOKS = (
     "import os, builtins\n"
-    "print(hasattr(builtins, 'secret'), os.environ.get('S'), os.listdir('/tmp'), os.listdir('/dev/shm'))"
+    "print(hasattr(builtins, 'secret'), os.environ.get('S'), [n for n in os.listdir('/tmp') if n != '.matplotlib'], os.listdir('/dev/shm'))"
 )
 
 

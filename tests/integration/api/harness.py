@@ -40,10 +40,7 @@ class Server:
             "RETORT_DATABASE_URL": database_url,
             "RETORT_REDIS_URL": redis_url,
             "RETORT_PORT": "0",
-            **{
-                name if name.isupper() else f"RETORT_{name.upper()}": value
-                for name, value in settings.items()
-            },
+            **{name if name.isupper() else f"RETORT_{name.upper()}": value for name, value in settings.items()},
         }
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
