@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop test lint images bench hostile soak clean
+.PHONY: help venv run stop test gateways lint images bench hostile soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ images: $(STAMP) ## Build the sandbox images that are missing
 
 test: $(STAMP) ## Run all tests, with all that they need
 	@$(PY) scripts/run_tests.py $(ARGS)
+
+gateways: $(STAMP) ## Test the model client through a real LiteLLM proxy (installs it: 700 MB)
+	@$(PY) -m pytest tests/gateways $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	@.venv/bin/ruff check .

@@ -23,11 +23,12 @@ from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.problems import Kind, Problem
-from api.routes import health, jobs, offers
+from api.routes import health, jobs, models, offers
 from api.services import Services
 from api.settings import Settings, load_settings
 from api.waiting import Waiting
 from domain import logs
+from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.limits import load_languages, load_profiles
 
 #: Seconds for which anything of ours waits for Redis.
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, health):
+    for module in (jobs, offers, models, health):
         app.include_router(module.router)
     openapi.install(app)
     return app
@@ -92,9 +93,17 @@ def _services(settings: Settings) -> Services:
             load_profiles(settings.profiles),
             settings.max_code_bytes,
         ),
+        catalogue=_catalogue(settings),
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
     )
+
+
+def _catalogue(settings: Settings) -> Catalogue:
+    try:
+        return load_catalogue(settings.catalogue)
+    except CatalogueError as error:
+        raise SystemExit(f"cannot start with these settings: RETORT_CATALOGUE: {error}") from None
 
 
 @asynccontextmanager

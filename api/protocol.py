@@ -1,6 +1,7 @@
 """HTTP/1.1 as the server parses it, with a bound on a request's head.
 
-The parser keeps an unfinished head in memory, however long it becomes, before anything of ours is asked, a key included.
+The parser keeps an unfinished head in memory, however long it becomes, before anything of ours is asked, and
+before a key is.
 """
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol

@@ -239,6 +239,76 @@ class ProfileList(_Answer):
     profiles: list[Profile]
 
 
+class ModelPrice(_Answer):
+    """Prices per million tokens in `currency`, as decimal text; one unit of it costs `usd_per_unit` dollars."""
+
+    input: str
+    output: str
+    cache_read: str | None
+    cache_write: str | None
+    currency: str
+    usd_per_unit: str
+    source: str
+    checked: str | None
+
+
+class ModelGateway(_Answer):
+    """A gateway that serves a model at the moment. `price` is its own, where it differs from the list."""
+
+    name: str
+    dialect: Literal["openai", "anthropic"]
+    price: ModelPrice | None
+
+
+class ModelLimit(_Answer):
+    """Requests and tokens a minute, and requests under way; null: no limit."""
+
+    name: str
+    rpm: int | None
+    tpm: int | None
+    burst: int | None
+
+
+class Model(_Answer):
+    """The card of a model. `available`: a live worker can ask it. A null price is unknown, not nothing."""
+
+    name: str
+    title: str
+    provider: str | None
+    aliases: list[str]
+    available: bool
+    gateways: list[ModelGateway]
+    price: ModelPrice | None
+    context_tokens: int | None
+    output_tokens: int | None
+    capabilities: list[str]
+    knowledge_until: str | None
+    accuracy: float | None
+    accuracy_source: str | None
+    roles: list[str]
+    suits: list[str]
+    limits: list[ModelLimit]
+
+
+class Preset(_Answer):
+    """Settings for one kind of work, without those that its model refuses."""
+
+    name: str
+    title: str
+    model: str
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int
+    latency_ms: int | None
+
+
+class ModelList(_Answer):
+    """The models and the presets."""
+
+    models: list[Model]
+    presets: list[Preset]
+
+
 class Health(_Answer):
     """The process answers."""
 

@@ -11,6 +11,7 @@ from api.database import Database
 from api.intake import Intake
 from api.settings import Settings
 from api.waiting import Waiting
+from domain.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
+    catalogue: Catalogue
     bell: Bell
     waiting: Waiting
 

@@ -22,6 +22,7 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)
     max_code_bytes: int = Field(default=MIB, ge=1)

@@ -106,12 +106,28 @@ class Client:
             on_change(job)
         return job
 
+    def models(self) -> dict[str, Any]:
+        """The models and presets, as `GET /v1/models` gives them.
+
+        Raises:
+            ClientError: the service refused, or does not answer.
+        """
+        try:
+            answer = self._http.get("/v1/models")
+        except httpx.HTTPError as reason:
+            raise self._unreachable(reason) from reason
+        return self._document(answer, "models")
+
     def _job(self, answer: httpx.Response) -> Job:
+        return self._document(answer, "id", "state")
+
+    def _document(self, answer: httpx.Response, *fields: str) -> dict[str, Any]:
+        """The answer's object, which must have these fields."""
         try:
             document = answer.json()
         except ValueError:
             document = None
-        if answer.is_success and isinstance(document, dict) and {"id", "state"} <= document.keys():
+        if answer.is_success and isinstance(document, dict) and set(fields) <= document.keys():
             return document
         raise Refused(answer.status_code, self._explain(answer.status_code, document))
 

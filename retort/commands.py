@@ -13,6 +13,7 @@ HOUSE = Path(__file__).resolve().parent.parent
 
 #: The API needs none of what else is in our environment: no Docker socket, no key of a model gateway.
 _API_MAY_SEE = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+_API_MAY_NOT_SEE_PREFIX = "RETORT_GATEWAY"
 _API_MAY_SEE_PREFIXES = ("RETORT_", "LC_", "PG", "PYTHON", "SSL_CERT_")
 
 
@@ -41,7 +42,8 @@ def for_api(env: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in env.items()
-        if name in _API_MAY_SEE or name.startswith(_API_MAY_SEE_PREFIXES)
+        if (name in _API_MAY_SEE or name.startswith(_API_MAY_SEE_PREFIXES))
+        and not name.startswith(_API_MAY_NOT_SEE_PREFIX)
     }
 
 
@@ -58,6 +60,11 @@ def first_key(name: str) -> list[str]:
 def api() -> list[str]:
     """Serve HTTP, where RETORT_HOST and RETORT_PORT say."""
     return python("api")
+
+
+def models_check() -> list[str]:
+    """Ask each configured model once; runs where the gateways' keys are."""
+    return python("worker.model.check")
 
 
 def worker() -> list[str]:

@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import doctor, engine, run, service
+from retort.cli import doctor, engine, models, run, scripted, service
 
 app = typer.Typer(
     name="retort",
@@ -19,6 +19,8 @@ service.register(app)
 run.register(app)
 doctor.register(app)
 engine.register(app)
+models.register(app)
+scripted.register(app)
 
 
 def main() -> None:

@@ -48,8 +48,8 @@ class Result:
 class Program:
     """A program that the hostile caller submits.
 
-    `verdicts` are those that are right, `on_runsc` those where gVisor differs; `stdout` is the whole of it; `look`
-    asserts the rest. `fast`: also in `make test`.
+    `verdicts` are those that are right, `on_runsc` those where gVisor differs; `stdout` is the whole of it;
+    `look` asserts the rest. `fast`: also in `make test`.
     """
 
     name: str
@@ -73,7 +73,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Story:
-    """Requests that a hostile client makes; `tell` makes them and asserts. `keeps`: used cells left to the pool."""
+    """Requests that a hostile client makes; `tell` makes them and asserts.
+
+    `keeps`: used cells that the pool may keep afterwards.
+    """
 
     name: str
     tell: Callable[["Stage"], None]

@@ -1,8 +1,8 @@
 """`make soak`: many mixed jobs in a row from several clients, then a look for anything that they left.
 
-Programs that end well and badly, small and large, in fresh and in used sandboxes, in every language offered. Each
-must end in its own verdict with its own output; afterwards no container, process, descriptor or file may be left,
-and the worker may have grown by less than 5 %.
+Programs that end well and badly, small and large, in fresh and in used sandboxes, in every language offered.
+Each must end in its own verdict with its own output; afterwards no container, process, descriptor or file may
+be left, and the worker may have grown by less than 5 %.
 """
 
 import argparse

