@@ -107,7 +107,6 @@ found['files'] = count
         on_runsc=("ok", "out_of_memory", "timeout", "disk_limit"),
         limits={"timeout_s": 30},
         look=_inodes_bounded,
-        fast=True,
     ),
     Program(
         "deep_directories",

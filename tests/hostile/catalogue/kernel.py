@@ -94,7 +94,6 @@ attempt('express data path', lambda: socket.socket(44, 3, 0))
 """
         ),
         look=refused("EAFNOSUPPORT", "EPERM"),
-        fast=True,
     ),
     Program(
         "files_of_the_kernel",
@@ -113,7 +112,6 @@ for path in ('/proc/kcore', '/dev/mem', '/dev/kmsg', '/sys/kernel/debug/tracing/
 """
         ),
         look=refused("EACCES", "EPERM", "EROFS", "ENOENT", "ENXIO", "EISDIR"),
-        fast=True,
     ),
     Program(
         "clock_name_and_power",
@@ -189,7 +187,6 @@ found['foreign mounts'] = [m[:3] for m in mounts if m[2] not in own and m[1] not
 """
         ),
         look=_no_door,
-        fast=True,
     ),
     Program(
         "other_tables_of_calls",

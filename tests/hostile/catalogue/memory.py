@@ -58,7 +58,6 @@ ENTRIES = [
         on_runsc=("out_of_memory", "error", "signalled"),
         limits=SMALL,
         look=_peak_within_limit,
-        fast=True,
     ),
     Program(
         "allocate_slowly",

@@ -100,7 +100,6 @@ found['neighbours'] = lines('/proc/net/arp')[1:]
 """
         ),
         look=_only_loopback,
-        fast=True,
     ),
     Story("aims_at_the_host", aims_at_the_host, fast=True),
     Program(
@@ -115,7 +114,6 @@ found['took'] = time.monotonic() - began
 """
         ),
         look=_no_resolver,
-        fast=True,
     ),
     Program(
         "raw_and_strange_sockets",

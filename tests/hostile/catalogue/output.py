@@ -52,7 +52,6 @@ ENTRIES = [
         ("output_limit",),
         limits=BOUNDED,
         look=_bounded,
-        fast=True,
     ),
     Program(
         "endless_on_both_streams",
@@ -88,13 +87,11 @@ ENTRIES = [
         "    left = 500_000\n"
         "    while left: left -= os.write(fd, b * left)",
         look=_all_there,
-        fast=True,
     ),
     Program(
         "binary_output",
         "import sys\nsys.stdout.buffer.write(bytes(range(256)) * 16)",
         look=_noise,
-        fast=True,
     ),
     Program(
         "half_a_character", "import os\nos.write(1, '€'.encode()[:2])", look=lambda r: _is(r, "€".encode()[:2])

@@ -86,7 +86,6 @@ for pid in os.listdir('/proc'):
 """
         ),
         look=_own_descriptors,
-        fast=True,
     ),
     Program(
         "traces_the_runner",
