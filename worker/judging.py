@@ -95,7 +95,9 @@ class Judging:
         defaults = larger.defaults.as_dict()
         now = job.limits.as_dict()
         wanted = {
-            name: max(now[name], min(choice, larger.choices[name].most)) for name, choice in defaults.items()
+            # None is no limit, which is more than any.
+            name: None if None in (now[name], usual) else max(now[name], min(usual, larger.choices[name].most))
+            for name, usual in defaults.items()
         }
         return larger.name, Limits(**wanted)
 
