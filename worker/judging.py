@@ -94,7 +94,7 @@ class Judging:
         larger = self._profiles[self._profiles[job.profile].larger or job.profile]
         defaults = larger.defaults.as_dict()
         now = job.limits.as_dict()
-        wanted = {
+        wanted: dict[str, Any] = {
             # None is no limit, which is more than any.
             name: None if None in (now[name], usual) else max(now[name], min(usual, larger.choices[name].most))
             for name, usual in defaults.items()
