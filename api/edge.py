@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 access_log = logging.getLogger("api.access")
 
 _SCOPE_KEY = "retort.request_id"
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_REQUEST_ID = re.compile(rb"(?!rt_)[A-Za-z0-9._:-]{1,64}")  # an API key is none: ids are shown and logged
 
 _POLICY: Final = b"content-security-policy"
 _CLOSED: Final = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")

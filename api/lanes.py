@@ -65,20 +65,20 @@ class Lanes:
         self._sql: dict[tuple[Executable, tuple[str, ...]], tuple[str, dict[str, Any]]] = {}
 
     def sql(self, statement: Executable, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The statement as text, and its constants; compiled once for each set of parameters it is run with."""
-        known = self._sql.get(key := (statement, tuple(parameters)))
+        """The statement as text, and its constants; compiled once."""
+        # A plain INSERT has the columns that it is given; any other statement names its own.
+        plain = isinstance(statement, Insert) and statement.select is None
+        names = tuple(parameters) if plain else ()
+        known = self._sql.get((statement, names))
         if known is None:
             assert isinstance(statement, ClauseElement)  # noqa: S101 (all of ours are)
-            # A plain INSERT has the columns that it is given; any other statement names its own.
-            plain = isinstance(statement, Insert) and statement.select is None
-            names = list(parameters) if plain else None
             compiled = statement.compile(
                 dialect=self._engine.dialect,
-                column_keys=names,
+                column_keys=list(names) if plain else None,
             )
             values = dict(compiled.construct_params(dict(parameters)) or {})
             known = (str(compiled), {name: values[name] for name in values.keys() - parameters.keys()})
-            self._sql[key] = known
+            self._sql[statement, names] = known
         return known
 
     async def first(self, statement: Executable, parameters: Mapping[str, Any]) -> Any | None:

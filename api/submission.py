@@ -17,7 +17,7 @@ from api.quotas import within_ceilings
 from api.services import Services
 from api.statements import CREATED_AT
 from domain.bell import queue_of
-from domain.statements import INSERT_JOB, INSERT_JOB_WITH_FILES
+from domain.statements import INSERT_JOB
 from domain.tables import jobs
 
 
@@ -73,7 +73,7 @@ async def insert(
 ) -> datetime | Earlier:
     """Insert a row of `jobs`: when, or what its key made before."""
     if once is None:
-        statement, parameters = (INSERT_JOB_WITH_FILES if "files" in row else INSERT_JOB), row
+        statement, parameters = INSERT_JOB, row
     else:
         statement = insert_columns_once(jobs, tuple(row), ("created_at",))
         parameters = {

@@ -60,9 +60,6 @@ def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
 #: Columns of `jobs` as parameters. Gives `created_at` back.
 INSERT_JOB: Executable = insert(jobs).returning(jobs.c.created_at)
 
-#: The same with files and inline_files: a statement of its own, so that a job without pays nothing.
-INSERT_JOB_WITH_FILES: Executable = insert(jobs).returning(jobs.c.created_at)
-
 _job_of_caller = and_(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
 
 #: id, caller_id -> the job, unless it is another caller's.

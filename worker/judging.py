@@ -94,8 +94,10 @@ class Judging:
         larger = self._profiles[self._profiles[job.profile].larger or job.profile]
         defaults = larger.defaults.as_dict()
         now = job.limits.as_dict()
-        wanted = {
-            name: max(now[name], min(choice, larger.choices[name].most)) for name, choice in defaults.items()
+        wanted: dict[str, Any] = {
+            # None is no limit, which is more than any.
+            name: None if None in (now[name], usual) else max(now[name], min(usual, larger.choices[name].most))
+            for name, usual in defaults.items()
         }
         return larger.name, Limits(**wanted)
 

@@ -74,7 +74,6 @@ class Want:
 
     caller: str
     messages: tuple[Message, ...]
-    job: str = ""  # whose question it is: what is kept of the answer goes with it
     system: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -96,6 +95,7 @@ class Want:
     caller_budget_usd: Decimal | None = None  # what the caller may spend a day
     caller_spent_usd: Decimal = Decimal(0)  # what the database says they spent today
     caller_day: str = ""  # the database's day, as 2026-11-21
+    job: str = field(default="", compare=False)  # whose question it is: a kept answer goes with it
 
     priority: Priority = Priority.INTERACTIVE
     cache: bool = False  # the response cache may answer, and may keep the answer

@@ -30,7 +30,10 @@ PROBLEM = "application/problem+json"
 
 
 class Server:
-    """`python -m api` on a free loopback port, its log in a file."""
+    """`python -m api` on a free loopback port, its log in a file.
+
+    `settings` are ours; one in capitals is a variable of that very name.
+    """
 
     def __init__(self, log: Path, database_url: str, redis_url: str, **settings: str) -> None:
         self.log = log
@@ -40,7 +43,7 @@ class Server:
             "RETORT_DATABASE_URL": database_url,
             "RETORT_REDIS_URL": redis_url,
             "RETORT_PORT": "0",
-            **{f"RETORT_{name.upper()}": value for name, value in settings.items()},
+            **{name if name.isupper() else f"RETORT_{name.upper()}": value for name, value in settings.items()},
         }
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(

@@ -105,7 +105,7 @@ def test_no_key_is_ever_logged(start: Callable[..., Server], connect: Connect, k
     assert line["caller_id"]
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "{}"])
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "{}", "rt_" + "x" * 43])
 def test_a_strange_request_id_is_replaced(client: httpx.Client, given: str) -> None:
     answer = client.get("/v1/jobs", headers={b"X-Request-ID": given.encode("latin-1")})
     assert answer.headers["x-request-id"] not in {given, ""}

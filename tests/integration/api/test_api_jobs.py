@@ -26,8 +26,13 @@ def submit(client: httpx.Client, **fields: Any) -> dict[str, Any]:
 def test_a_submitted_job_reads_as_it_was_answered(client: httpx.Client, store: Store) -> None:
     job = submit(client)
     assert (job["state"], job["verdict"], job["code"]) == ("queued", None, "print(6 * 7)")
-    assert job["limits"] == {"timeout_s": 60, "memory_mb": 512, "cpus": 1.0, "output_bytes": 1048576} | {
-        "cpu_s": None
+    assert job["limits"] == {
+        "timeout_s": 60,
+        "memory_mb": 512,
+        "cpus": 1.0,
+        "output_bytes": 1048576,
+        "cpu_s": None,
+        "compile_s": 30,
     }
     assert UUID(job["id"]).version == 7
     assert client.get(job["links"]["self"]).json() == job
@@ -39,7 +44,14 @@ def test_everything_that_may_be_asked_for(client: httpx.Client) -> None:
         client,
         language="python",
         profile="extended",
-        limits={"timeout_s": 180, "memory_mb": None, "cpus": 2, "output_bytes": 1024, "cpu_s": 7},
+        limits={
+            "timeout_s": 180,
+            "memory_mb": None,
+            "cpus": 2,
+            "output_bytes": 1024,
+            "cpu_s": 7,
+            "compile_s": 9,
+        },
         stdin="NUL is fine here: \x00",
         args=["--flag", "größe", ""] + ["x"] * 61,
         env={"PATH": "/nowhere", "LD_PRELOAD": "x.so", "RETORT_KEY": "mine", "_": ""},
@@ -54,6 +66,7 @@ def test_everything_that_may_be_asked_for(client: httpx.Client) -> None:
         "cpus": 2.0,
         "output_bytes": 1024,
         "cpu_s": 7,
+        "compile_s": 9,
     }
     assert (job["profile"], job["reuse"], job["runtime"]) == ("extended", "caller", "runsc")
     assert job["labels"] == {"course": "intro", "emoji 🎈": "🎈"}

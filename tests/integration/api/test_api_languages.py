@@ -81,6 +81,7 @@ def test_a_profile_that_no_image_serves(client: httpx.Client, told: dict[str, An
 
 
 def test_limits_of_the_compiler(client: httpx.Client) -> None:
+    client.get("/readyz")  # looks who is there: nobody, so that what is declared counts
     answer = submit(client, "rust", limits={"compile_s": 0})
     [error] = answer.json()["errors"]
     assert (error["field"], error["allowed"]) == ("limits.compile_s", "from 1 to 60")

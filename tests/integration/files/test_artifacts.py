@@ -278,3 +278,27 @@ def test_files_need_memory(house: House) -> None:
     small = {**body, "limits": {"memory_mb": 16}}
     job = house.run(small.pop("code"), **small)  # type: ignore[arg-type]
     assert job["stdout"] == f"{3 << 20}\n"
+
+
+# --- run again, and deleted ---------------------------------------------------------------------------
+
+
+def test_a_rerun_has_the_same_files(house: House) -> None:
+    uploaded = house.client.post("/v1/files?name=u", content=b"\x00\xff").json()
+    files = [
+        {"name": "a", "base64": "AP8="},
+        {"name": "u", "file": uploaded["id"]},
+        {"name": "b", "content": "text"},
+    ]
+    job = house.run("print(*(open(name, 'rb').read() for name in 'aub'))", files=files)
+    path = f"{job['links']['self']}/rerun"
+    again = house.client.post(path, json={}, headers={"Prefer": "wait=50"}).json()
+    assert (again["files"], again["stdout"]) == (job["files"], job["stdout"])
+    assert (again["rerun_of"], again["id"] != job["id"]) == (job["id"], True)
+
+
+def test_with_a_job_go_its_artifacts(house: House) -> None:
+    job = house.run("open('left', 'w').write('x')")
+    before = house.stored("artifacts")
+    assert house.client.delete(job["links"]["self"]).status_code == 204
+    assert len(before - house.stored("artifacts")) == 1
