@@ -55,5 +55,6 @@ class Seen:
             self.wrong.append(f"console: {line.text}")
 
     def _request(self, request: Request) -> None:
-        if not request.url.startswith((self._origin, "data:", "blob:")):
+        here = (self._origin, self._origin.replace("127.0.0.1", "localhost"))
+        if not request.url.startswith((*here, "data:", "blob:")):
             self.wrong.append(f"request: {request.url}")

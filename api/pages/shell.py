@@ -176,6 +176,9 @@ class PageRoute(PublicRoute):
         if is_part(request):
             return Response(status_code=401, headers={**HEADERS, "HX-Refresh": "true"})
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        if visit(request).fresh and request.headers.get("sec-fetch-site") == "cross-site":
+            # A link on another site: the browser kept the cookie back. Coming from here, it sends it.
+            return HTMLResponse("", headers={**HEADERS, "Refresh": f"0;url={own_path(wanted)}"})
         back = "" if request.method != "GET" or wanted in ("/", "/runs") else f"?next={quote(wanted, safe='')}"
         return go(f"/sign-in{back}")
 
