@@ -37,6 +37,12 @@ def path_of(name: str) -> str:
     return f"/static/{_MARKS[name]}/{name}"
 
 
+@router.get("/favicon.ico")
+async def icon(request: Request) -> Response:
+    """The icon, where browsers look for it when an answer names none."""
+    return Response(_FILES["icon.svg"], headers={"Content-Type": _TYPES["svg"], "Cache-Control": "max-age=86400"})
+
+
 @router.get("/static/{mark}/{name}")
 async def fetch(request: Request, mark: str, name: str) -> Response:
     """Gives one of our files."""

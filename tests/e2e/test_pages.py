@@ -177,14 +177,14 @@ def test_a_task_is_watched_and_its_repair_read(page: Page, house: House) -> None
     shown.scroll_into_view_if_needed()
     expect(shown).to_have_js_property("complete", True)
     assert shown.evaluate("image => image.naturalWidth") > 100
+    page.evaluate("scrollTo(0, document.querySelector('#attempt-2').offsetTop - 20)")
+    house.picture(page, "task")
     why = page.locator("#attempt-2 summary", has_text="Why ")
     why.click()
     expect(page.locator("#attempt-2")).to_contain_text("the model for moderate tasks")
     page.locator("#attempt-2 .call summary").click()
     expect(page.get_by_label("Answer").last).to_contain_text("never imported")
     expect(page.locator(".time tbody tr")).to_have_count(2)
-    page.evaluate("scrollTo(0, document.querySelector('#attempt-2').offsetTop - 20)")
-    house.picture(page, "task")
 
     before = page.url
     page.locator("select[name=model]").select_option("gpt-4.1")
