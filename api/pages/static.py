@@ -40,7 +40,9 @@ def path_of(name: str) -> str:
 @router.get("/favicon.ico")
 async def icon(request: Request) -> Response:
     """The icon, where browsers look for it when an answer names none."""
-    return Response(_FILES["icon.svg"], headers={"Content-Type": _TYPES["svg"], "Cache-Control": "max-age=86400"})
+    return Response(
+        _FILES["icon.svg"], headers={"Content-Type": _TYPES["svg"], "Cache-Control": "max-age=86400"}
+    )
 
 
 @router.get("/static/{mark}/{name}")

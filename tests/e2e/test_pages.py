@@ -369,7 +369,6 @@ def test_everybody_can_use_every_page(
             results = axe.run(page, options=options).response["violations"]
             serious = [each for each in results if each["impact"] in {"serious", "critical"}]
             found[path] = [(each["id"], node["html"]) for each in serious for node in each["nodes"]]
-        house.picture(page, f"empty-{scheme}")
     with house.visit(color_scheme=scheme) as context:
         page = context.new_page()
         page.goto(house.url)
