@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -65,22 +66,14 @@ def fill(url: str, count: int) -> None:
     engine = create_engine(url)
     with engine.begin() as connection:
         caller_id = connection.execute(select(callers.c.id)).scalars().one()
-        batch: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for pair in stored(caller_id, count):
-            batch.append(pair)
-            if len(batch) == 5000:
-                _store(connection, batch)
-                batch = []
-        if batch:
-            _store(connection, batch)
+    pairs = stored(caller_id, count)
+    while batch := list(islice(pairs, 5000)):
+        with engine.begin() as connection:
+            connection.execute(insert(jobs), [job for job, _ in batch])
+            connection.execute(insert(attempts), [attempt for _, attempt in batch])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     engine.dispose()
-
-
-def _store(connection: Any, batch: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    connection.execute(insert(jobs), [job for job, _ in batch])
-    connection.execute(insert(attempts), [attempt for _, attempt in batch])
 
 
 def measure(url: str, key: str, trials: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_readyz_asks_for_a_ready_worker(server: Server, connect: Connect, store:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/jobs/", "/v1/nothing", "/docs", "/redoc", "//v1/jobs"]
+    "path", ["/nothing", "/v1", "/v1/", "/v1/jobs/", "/v1/nothing", "/docs", "/redoc", "//v1/jobs"]
 )
 def test_what_is_not_there(client: httpx.Client, path: str) -> None:
     answer = client.get(f"{client.base_url}{path}")
