@@ -12,7 +12,7 @@ from sqlalchemy import text
 from domain.tables import metadata
 from tests.harness import eventually
 from tests.hostile.entries import Result
-from tests.hostile.stage import Stage
+from tests.hostile.stage import LANGUAGES, WARM, Stage
 
 #: Seconds that a job may take beyond its limit, from when it was begun to when its end was stored.
 GRACE_S = 5.0
@@ -111,6 +111,7 @@ class Invariants:
             stage.canaries.secret,
             stage.mallory_key,
             stage.alice_key,
+            stage.model_key,
             stage.postgres.url,
             str(stage.folder),
         ]
@@ -170,7 +171,7 @@ class Invariants:
         row = self.stage.table.worker(self.stage.instance)
         pool = row.facts["pool"] if row is not None else {}
         full = pool and pool["idle"] == len(ids) and not pool["busy"] and not pool["starting"]
-        return len(ids) if full else 0
+        return len(ids) if full and len(ids) >= WARM * len(LANGUAGES) else 0
 
     def _why_unsteady(self) -> str:
         ids = set(self.stage.containers())
@@ -210,7 +211,12 @@ class Invariants:
             for name in self._secrets:
                 assert name.encode() not in result.out + result.err, f"{name} was printed"
         logs = self.stage.logs()
-        wanted = [self.stage.canaries.secret, self.stage.mallory_key, self.stage.alice_key]
+        wanted = [
+            self.stage.canaries.secret,
+            self.stage.mallory_key,
+            self.stage.alice_key,
+            self.stage.model_key,
+        ]
         for secret in wanted:
             assert secret not in logs, f"{secret} was logged"
         likes = [f"%{form}%" for secret in wanted for form in (secret, secret.encode().hex())]
