@@ -60,7 +60,7 @@ class Contract:
             raise BrokenContract(f"{where}: {body[:500]!r}")
         declared = self._declared(method, path)
         said = declared["responses"].get(str(status)) if declared else None
-        if said is None and status not in {400, 401, 404, 405}:
+        if said is None and status not in {400, 401, 404, 405, 429}:
             raise BrokenContract(f"{where} is not declared")
         if method == "HEAD" or not body:
             return

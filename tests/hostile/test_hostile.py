@@ -77,8 +77,7 @@ def test_hostile(entry: Entry, turn: int, stage: Stage, invariants: Invariants) 
         invariants.verdict(result, entry.right(TIER), result.job["limits"]["timeout_s"])
         if entry.stdout is not None:
             assert result.job["stdout"] == entry.stdout, result.err
-        if entry.look is not None and result.job["verdict"] in entry.verdicts:
-            entry.look(result)
+        entry.look_on(TIER, result)
         keeps = 0
     else:
         entry.tell(stage)
