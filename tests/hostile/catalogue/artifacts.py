@@ -117,7 +117,7 @@ def artifacts_of_others(stage: Stage) -> None:
         "..%5c..%5ccanary",
         "a%00",
         "a/",
-        "./a",
+        "%2e/a",
         "//a",
     )
     for name in (*outside, *map(quote, outside), job["id"], "main.py", str(stage.canaries.file)):

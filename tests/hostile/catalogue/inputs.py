@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import select
 import socket
 import zipfile
 from urllib.parse import urlsplit
@@ -68,14 +69,14 @@ def hundred_thousand_input_files(stage: Stage) -> None:
         assert answer.status_code in {413, 422}, (count, answer.status_code)
         error = answer.json()["errors"][0]
         assert error["field"] in {"files", "body"}
-        assert error["allowed"], error
+        assert "at most" in f"{error['message']} {error.get('allowed')}" or "too" in error["message"], error
     large: Document = {"code": "1", "files": [{"name": f"{n}", "content": "x" * (1 << 20)} for n in range(5)]}
     assert stage.mallory.post("/v1/jobs", json=large).status_code == 413
     assert stage.stored("mallory") == before
 
 
 def giant_uploads(stage: Stage) -> None:
-    """Two gigabytes announced, or never announced and sent for ever, end in a 413; half of one leaves nothing."""
+    """What is too large ends in a 413, announced or sent for ever; half an upload leaves nothing."""
     url = urlsplit(stage.server.url)
     head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stage.mallory_key}\r\n"
 
@@ -88,12 +89,12 @@ def giant_uploads(stage: Stage) -> None:
     piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with connect() as connection:
         connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
-        try:
-            for _ in range(32_768):
-                connection.sendall(piece)
-            raise AssertionError("two gigabytes were taken")
-        except OSError:
-            pass  # hung up on
+        sent = 0
+        while not select.select([connection], [], [], 0)[0]:
+            connection.sendall(piece)
+            sent += 65536
+            assert sent < 1 << 30, "a gigabyte was taken without a word"
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     halves = [connect() for _ in range(50)]
     for connection in halves:
         connection.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode() + b"x" * 50_000)
