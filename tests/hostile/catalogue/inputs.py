@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import select
 import socket
 import zipfile
@@ -69,7 +70,7 @@ def hundred_thousand_input_files(stage: Stage) -> None:
         assert answer.status_code in {413, 422}, (count, answer.status_code)
         error = answer.json()["errors"][0]
         assert error["field"] in {"files", "body"}
-        assert "at most" in f"{error['message']} {error.get('allowed')}" or "too" in error["message"], error
+        assert re.search(r"at most \d+|more than \d+|from \d+ to \d+", str(error)), error
     large: Document = {"code": "1", "files": [{"name": f"{n}", "content": "x" * (1 << 20)} for n in range(5)]}
     assert stage.mallory.post("/v1/jobs", json=large).status_code == 413
     assert stage.stored("mallory") == before
