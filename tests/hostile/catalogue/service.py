@@ -121,7 +121,7 @@ def same_key_other_body(stage: Stage) -> None:
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:retort:problem:idempotency-key-reused")
     again = stage.mallory.post(f"{first.json()['links']['self']}/rerun", json={}, headers=headers)
     assert again.status_code == 422
-    for key in ("", " ", "x" * 256, "a b", "\u00e4", "a,b c"):
+    for key in ("", "x" * 256, "a b", "\u00e4", "a,b c"):
         answer = stage.mallory.post(
             "/v1/jobs", json={"code": "1"}, headers={b"Idempotency-Key": key.encode("latin-1")}
         )
