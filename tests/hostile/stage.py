@@ -79,7 +79,9 @@ class Stage:
         environment = {"TMPDIR": str(self.temporary), "CANARY": self.canaries.secret}
         environment["RETORT_STORAGE_URL"] = (self.folder / "storage").as_uri()
         urls = (self.postgres.url, self.valkey.url)
-        self.server = Server(self.folder / "api.log", *urls, runtime=self.tier, **environment)
+        self.server = Server(
+            self.folder / "api.log", *urls, runtime=self.tier, refusals_per_s="0.5", **environment
+        )
         self.worker = Worker(
             self.folder / "worker.log",
             *urls,
