@@ -6,7 +6,7 @@
 # builds them there. compose/certs/ holds extra certificate authorities, which the first stage alone trusts.
 ARG BASE_IMAGE=debian:bookworm-slim
 
-# Every pinned package as a wheel, each held against its hash.
+# The pinned packages as wheels, each held against its hash.
 FROM ${BASE_IMAGE} AS wheels
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 python3-venv ca-certificates \
@@ -18,13 +18,13 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_DEFAULT_TIMEOUT=60
 RUN python3 -m venv --without-pip /opt/venv && python3 -m venv /pip
-COPY requirements.txt /build/
-RUN PIP_CERT=/etc/ssl/certs/ca-certificates.crt /pip/bin/pip download --quiet --disable-pip-version-check \
-      --no-cache-dir --no-deps --require-hashes --only-binary :all: -d /wheels -r /build/requirements.txt
+COPY requirements.txt pyproject.toml compose/dependencies.py /build/
+RUN python3 -I /build/dependencies.py /build/pyproject.toml --pinned /build/requirements.txt > /build/pinned.txt \
+ && PIP_CERT=/etc/ssl/certs/ca-certificates.crt /pip/bin/pip download --quiet --disable-pip-version-check \
+      --no-cache-dir --no-deps --require-hashes --only-binary :all: -d /wheels -r /build/pinned.txt
 
-# Of those, what the service needs: pyproject.toml says so, and no index is asked again.
+# Of those, what the service needs; no index is asked again.
 FROM wheels AS site
-COPY pyproject.toml compose/dependencies.py /build/
 RUN python3 -I /build/dependencies.py /build/pyproject.toml > /build/needed.txt \
  && /pip/bin/pip --python /opt/venv/bin/python install --quiet --disable-pip-version-check --no-compile \
       --no-index --find-links /wheels -r /build/needed.txt \

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 
 def with_password(url: str, file: Path | str | None) -> str:
-    """`url` with the password that `file` holds, less white space around it; `url` itself where there is no file.
+    """`url` with the password that `file` holds, less white space around it; `url` itself without a file.
 
     >>> with_password("redis://broker:6379/0", None)
     'redis://broker:6379/0'

