@@ -32,6 +32,7 @@ RUN python3 -I /build/dependencies.py /build/pyproject.toml > /build/needed.txt 
 COPY domain/ /opt/retort/domain/
 COPY api/ /opt/retort/api/
 COPY worker/ /opt/retort/worker/
+COPY storage/ /opt/retort/storage/
 COPY retort/ /opt/retort/retort/
 COPY migrations/ /opt/retort/migrations/
 # A sandbox worker finds its images by the hash of what they are built from.
@@ -46,7 +47,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/log/* \
  && groupadd --gid 10001 retort \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/retort --no-create-home --shell /usr/sbin/nologin retort \
- && install -d -o retort -g retort -m 0750 /var/lib/retort /var/lib/retort/storage
+ && install -d -o retort -g retort -m 0700 /var/lib/retort /var/lib/retort/storage /var/lib/retort/tmp
 COPY --from=site /opt/venv /opt/venv
 COPY --from=site /opt/retort /opt/retort
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

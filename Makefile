@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test gateways lint images compose bench clean
+.PHONY: help venv run stop demo test gateways lint images compose bench hostile soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,17 @@ lint: $(STAMP) ## Check style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+TIER ?= runc
+TIMES ?= 1
+
+hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
+	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) scripts/run_tests.py tests/hostile $(ARGS)
+
+soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jobs 500" for a trial)
+	@$(RETORT) engine ensure
+	@$(PY) -m worker.sandbox.images build --quiet
+	@$(PY) -m tests.hostile.soak $(ARGS)
 
 bench: $(STAMP) ## Measure; give the machine to it alone (ARGS=--quick for a trial)
 	@$(RETORT) engine ensure

@@ -6,6 +6,7 @@ import socket
 import uvicorn
 
 from api.main import create_app
+from api.protocol import BoundedProtocol
 from api.services import Services
 from api.settings import load_settings
 
@@ -29,6 +30,7 @@ def main() -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=BoundedProtocol,
         host=settings.host,
         port=settings.port,
         log_config=None,  # ours is set already

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -11,25 +12,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import FieldError, Kind, Problem, invalid
 
 #: More objects than any valid body has: further ones can only be repetitions that the parser dropped.
-_MOST_OBJECTS = 64
+_MOST_OBJECTS = 2048
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than `most` bytes ends in a 413, whether it says its length or not."""
+    """ASGI middleware: a body of more than `most` bytes ends in a 413, whether it says its length or not.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    `others` are paths with another limit.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, others: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._most = most
+        self._others = others or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what the application reads."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        most = self._others.get(scope["path"], self._most)
         for name, value in scope["headers"]:
             # A length of many digits is too long without being turned into a number.
-            if name == b"content-length" and (len(value) > 15 or int(value) > self._most):
-                raise self._too_large()
+            if name == b"content-length" and (len(value) > 15 or int(value) > most):
+                raise _too_large(most)
         seen = 0
 
         async def counted() -> Message:
@@ -37,26 +43,33 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._most:
-                    raise self._too_large()
+                if seen > most:
+                    raise _too_large(most)
             return message
 
         await self._app(scope, counted, send)
 
-    def _too_large(self) -> Problem:
-        return Problem(
-            Kind.BODY_TOO_LARGE,
-            f"the body may have at most {self._most} bytes",
-            errors=[FieldError("body", "is too large", f"at most {self._most} bytes")],
-        )
+
+def _too_large(most: int) -> Problem:
+    return Problem(
+        Kind.BODY_TOO_LARGE,
+        f"the body may have at most {most} bytes",
+        errors=[FieldError("body", "is too large", f"at most {most} bytes")],
+    )
 
 
-async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
-    """The JSON object that a request carries.
+async def read_json(request: Request, timeout_s: float, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object that a request carries; where it is optional, no body is an empty object.
 
     Raises:
         Problem: 400, 408, 413, 415 or 422.
     """
+    if (
+        optional
+        and "transfer-encoding" not in request.headers
+        and not int(request.headers.get("content-length") or 0)
+    ):
+        return {}
     _check_media_type(request)
     try:
         async with asyncio.timeout(timeout_s):

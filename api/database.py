@@ -30,6 +30,10 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
+class AlreadyStored(Exception):
+    """An insert that was tried again, on a fresh connection, found that its first try was stored."""
+
+
 class Database:
     """Runs statements on pooled connections in autocommit mode.
 
@@ -76,6 +80,7 @@ class Database:
         """The first row, with its columns as attributes: for the few statements that every job runs.
 
         Raises:
+            AlreadyStored: of an insert.
             Problem: 503, the database does not answer.
         """
         tries = 0
@@ -93,7 +98,7 @@ class Database:
             except psycopg.errors.UniqueViolation as error:
                 if tries == 1:
                     raise
-                raise _down(error) from error  # the first try was stored, but we have not its answer
+                raise AlreadyStored from error
             except _SILENT as error:
                 raise _down(error) from error
 
@@ -103,13 +108,18 @@ class Database:
         Raises:
             Problem: 503, the database does not answer.
         """
+        return await self._guarded(statement, parameters, rows=True)
+
+    async def _guarded(
+        self, statement: Executable, parameters: Parameters, *, rows: bool
+    ) -> Sequence[Row[Any]]:
         try:
             try:
-                return await self._run(statement, parameters)
+                return await self._run(statement, parameters, rows=rows)
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-            return await self._run(statement, parameters)
+            return await self._run(statement, parameters, rows=rows)
         except _SILENT as error:
             raise _down(error) from error
         except DBAPIError as error:
@@ -126,10 +136,18 @@ class Database:
         rows = await self.all(statement, parameters)
         return rows[0] if rows else None
 
-    async def _run(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
+    async def run(self, statement: Executable, parameters: Parameters) -> None:
+        """Run a statement that gives no rows.
+
+        Raises:
+            Problem: 503, the database does not answer.
+        """
+        await self._guarded(statement, parameters, rows=False)
+
+    async def _run(self, statement: Executable, parameters: Parameters, *, rows: bool) -> Sequence[Row[Any]]:
         async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
             result = await connection.execute(statement, parameters)
-            return result.all()
+            return result.all() if rows else ()
 
 
 def _down(error: Exception) -> Problem:

@@ -1,10 +1,11 @@
 """From rows to the JSON that clients read. A row has its columns as attributes, whoever read it."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 Document = dict[str, Any]
@@ -15,9 +16,14 @@ def job_path(job_id: UUID) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def job_links(job_id: UUID) -> dict[str, str]:
+    """Where things of a job are."""
+    path = job_path(job_id)
+    return {"self": path, "attempts": path + "/attempts", "events": path + "/events"}
+
+
 def summary(row: Any) -> Document:
     """A job as lists show it."""
-    path = job_path(row.id)
     return {
         "id": row.id,
         "state": row.state,
@@ -27,6 +33,8 @@ def summary(row: Any) -> Document:
         "profile": row.profile,
         "labels": row.labels,
         "reuse": row.reuse,
+        "runtime": row.runtime,
+        "rerun_of": row.rerun_of,
         "priority": row.priority,
         "cache": row.cache,
         "outcome": row.outcome,
@@ -37,7 +45,7 @@ def summary(row: Any) -> Document:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(row.id),
     }
 
 
@@ -51,17 +59,19 @@ def job(row: Any) -> Document:
         "policy": row.policy,
         "check": row.check_by,
         "budget_usd": _money(row.budget_usd),
-        "limits": row.limits,
+        "limits": _limits(row.limits),
+        "files": row.files or [],
         **_outputs(last),
-        "artifacts": [],
+        **leavings(row.id, last),
         "usage": _usage(last, _seconds_between(row.created_at, row.started_at)),
         "attempts": sorted(row.attempts or (), key=lambda attempt: int(attempt["number"])),
     }
 
 
-def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Document:
-    """A job that was stored a moment ago, without reading it back; `row` is what was stored."""
-    path = job_path(job_id)
+def fresh_job(
+    job_id: UUID, row: Mapping[str, Any], created_at: datetime, files: Sequence[Mapping[str, Any]] = ()
+) -> Document:
+    """A job that was stored a moment ago, without reading it back; `row` is what was stored, with `files`."""
     return {
         "id": job_id,
         "state": "queued",
@@ -71,6 +81,8 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "profile": row["profile"],
         "labels": row["labels"],
         "reuse": row["reuse"],
+        "runtime": row["runtime"],
+        "rerun_of": row.get("rerun_of"),
         "priority": row["priority"],
         "cache": row["cache"],
         "outcome": None,
@@ -81,15 +93,16 @@ def fresh_job(job_id: UUID, row: Mapping[str, Any], created_at: datetime) -> Doc
         "created_at": created_at,
         "started_at": None,
         "finished_at": None,
-        "links": {"self": path, "attempts": path + "/attempts"},
+        "links": job_links(job_id),
         "code": row["code"],
         "task": row["task"],
         "policy": row["policy"],
         "check": row["check_by"],
         "budget_usd": _money(row["budget_usd"]),
         "limits": row["limits"],
+        "files": files,
         **_outputs({}),
-        "artifacts": [],
+        **leavings(job_id, {}),
         "usage": _usage({}, None),
         "attempts": [],
     }
@@ -117,6 +130,7 @@ def attempt(row: Any, calls: Iterable[Any] = ()) -> Document:
         "profile": row.profile or row.job_profile,
         "limits": row.limits or row.job_limits,
         **_outputs(values),
+        **leavings(row.job_id, values, row.number),
         "image": row.image,
         "image_digest": row.image_digest,
         "runtime": row.runtime,
@@ -124,6 +138,45 @@ def attempt(row: Any, calls: Iterable[Any] = ()) -> Document:
         "finished_at": row.finished_at,
         "usage": _usage(values, None),
         "links": {"self": f"{path}/attempts/{row.number}", "job": path},
+    }
+
+
+def leavings(job_id: UUID, values: Mapping[str, Any], attempt: int | None = None) -> Document:
+    """What an attempt left, from its columns; links name the attempt where it is given."""
+    told = values.get("left_out") or {"files": {}, "more": 0}
+    return {
+        "artifacts": [
+            {
+                "name": kept["name"],
+                "size": kept["size"],
+                "media_type": kept["media_type"],
+                "sha256": kept["sha256"],
+                "base64": None,
+                "links": {"self": artifact_path(job_id, kept["name"], attempt)},
+            }
+            for kept in values.get("a_kept") or values.get("kept") or ()
+        ],
+        "left_out": [{"name": name, "reason": why} for name, why in told["files"].items()],
+        "left_out_more": told["more"],
+        "results": values.get("results") or [],
+    }
+
+
+def artifact_path(job_id: UUID, name: str, attempt: int | None = None) -> str:
+    """Where an artifact is, of the last attempt or of the one given."""
+    path = f"{job_path(job_id)}/artifacts/{quote(name)}"
+    return path if attempt is None else f"{path}?attempt={attempt}"
+
+
+def file(row: Any) -> Document:
+    """An uploaded file."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "size": row.size,
+        "sha256": bytes(row.sha256).hex(),
+        "created_at": row.created_at,
+        "links": {"self": f"/v1/files/{row.id}"},
     }
 
 
@@ -162,12 +215,22 @@ def _stream(name: str, values: Mapping[str, Any]) -> Document:
     written = values.get(f"{name}_bytes") or 0
     truncated = written > len(kept)
     text, encoding = _text(kept, truncated=truncated)
+    cut = None
+    if truncated:
+        head = values.get(f"{name}_head")
+        head = len(kept) if head is None else head  # the rest was never seen
+        cut = {"kept_head": head, "kept_tail": len(kept) - head, "total": written}
     return {
         name: text,
         f"{name}_encoding": encoding,
         f"{name}_bytes": written,
-        f"{name}_truncated": truncated,
+        f"{name}_truncated": cut,
     }
+
+
+def _limits(stored: Mapping[str, Any]) -> Document:
+    """Limits as they apply; rows from before `cpu_s` existed lack it."""
+    return {"cpu_s": None, **stored}
 
 
 def _text(kept: bytes, *, truncated: bool) -> tuple[str, str]:

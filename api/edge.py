@@ -4,10 +4,12 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.addresses import Network, address_of
 from api.auth import is_guarded, known_caller
 from api.problems import Kind, Problem
 
@@ -15,7 +17,7 @@ log = logging.getLogger(__name__)
 access_log = logging.getLogger("api.access")
 
 _SCOPE_KEY = "retort.request_id"
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_REQUEST_ID = re.compile(rb"(?!rt_)[A-Za-z0-9._:-]{1,64}")  # an API key is none: ids are shown and logged
 
 _ALWAYS: Final = [
     (b"x-content-type-options", b"nosniff"),
@@ -23,7 +25,7 @@ _ALWAYS: Final = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_GUARDED: Final = [*_ALWAYS, (b"cache-control", b"no-store")]
+_NO_STORE: Final = (b"cache-control", b"no-store")
 
 #: Asked every few seconds by whatever watches the service; of interest only to who looks for it.
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
@@ -45,8 +47,9 @@ def _given_request_id(scope: Scope) -> str | None:
 class Edge:
     """ASGI middleware around everything else of ours."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, trusted: Sequence[Network] = ()) -> None:
         self._app = app
+        self._trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever is raised inside becomes a problem document."""
@@ -56,17 +59,20 @@ class Edge:
         began = time.perf_counter()
         request_id = _given_request_id(scope) or secrets.token_hex(8)
         scope[_SCOPE_KEY] = request_id
-        added = [
-            *(_GUARDED if is_guarded(scope["path"]) else _ALWAYS),
-            (b"x-request-id", request_id.encode("ascii")),
-        ]
+        scope["retort.client"] = address_of(scope, self._trusted)
+        guarded = is_guarded(scope["path"])
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *added]
+                headers = [*message["headers"], *_ALWAYS, (b"x-request-id", request_id.encode("ascii"))]
+                # What a route says of caching itself, it says of what may be kept.
+                if guarded and all(name != b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
+                headers += scope.get("retort.headers", ())
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -94,5 +100,6 @@ class Edge:
                     "ms": round((time.perf_counter() - began) * 1000, 1),
                     "caller_id": caller.id if caller else None,
                     "job_id": scope.get("retort.job_id"),
+                    "client": scope["retort.client"],
                 },
             )

@@ -5,11 +5,14 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from api.offered import Offered
 from api.problems import FieldError, invalid
-from api.schemas import MOST_TEXT_BYTES, CheckRequest, JobRequest, LimitsRequest
+from api.schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
 from api.tasks import TaskIntake, WantedTask
-from domain.limits import Language, LimitError, Limits, Profile
-from domain.states import State
+from domain.files import MB
+from domain.languages import Language
+from domain.limits import LimitError, Limits, Profile
+from domain.states import Runtime, State
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -17,11 +20,20 @@ _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request that passed, and the limits it gets; `task` is None for plain code."""
+    """A request that passed, and the limits and the tier it gets; `task` is None for plain code."""
 
     request: JobRequest
     limits: Limits
+    runtime: Runtime
+    profile: Profile
+    language: Language
     task: WantedTask | None = None
+
+    @property
+    def most_input_bytes(self) -> int:
+        """What its files may have together: they lie in memory, and the program needs some of it."""
+        files, fixed = self.profile.files, self.profile.fixed
+        return min(files.inputs_mb, fixed.work_mb, self.limits.memory_mb // 2) * MB
 
     def row(self) -> dict[str, Any]:
         """Its columns of `jobs`."""
@@ -37,6 +49,7 @@ class Wanted:
             "env": request.env,
             "labels": request.labels,
             "reuse": request.reuse,
+            "runtime": self.runtime.value,
             "priority": request.priority,
             "cache": request.cache,
             "policy": None,
@@ -52,33 +65,37 @@ class Intake:
 
     def __init__(
         self,
-        languages: dict[str, Language],
+        offered: Offered,
         profiles: dict[str, Profile],
         max_code_bytes: int,
         tasks: TaskIntake,
+        runtime: Runtime = Runtime.RUNC,
     ) -> None:
         self.tasks = tasks
-        self.languages = languages
+        self._offered = offered
         self.profiles = profiles
+        self.runtime = runtime  # where neither request nor caller says
         self._max_code_bytes = max_code_bytes
 
-    def check(self, body: dict[str, Any]) -> Wanted:
-        """The job that `body` asks for.
+    def check(self, body: dict[str, Any], bound: Runtime | None = None) -> Wanted:
+        """The job that `body` asks for; `bound`: the only tier its caller may use.
 
         Raises:
-            Problem: 422 with every field that is wrong. Whether a task's model is served is not looked at.
+            Problem: 422 with every field that is wrong; 503 for a language that no worker has. Whether a task's
+                model is served is not looked at.
         """
         try:
             request = JobRequest.model_validate(body)
         except ValidationError as error:
             raise invalid(*self._errors(error, body)) from None
         self._one_of_code_and_task(request)
-        limits = self._limits(request)
+        language, profile, limits = self._limits(request)
+        runtime = self._runtime(request, bound)
         self._sizes(request)
         if request.task is None:
             self.tasks.no_task(request)
-            return Wanted(request, limits)
-        return Wanted(request, limits, self.tasks.check(request, self.languages[request.language]))
+            return Wanted(request, limits, runtime, profile, language)
+        return Wanted(request, limits, runtime, profile, language, self.tasks.check(request, language))
 
     def _one_of_code_and_task(self, request: JobRequest) -> None:
         if (request.code is None) == (request.task is None):
@@ -88,23 +105,22 @@ class Intake:
                 FieldError("task", f"give exactly one of code and task; {found}"),
             )
 
-    def _limits(self, request: JobRequest) -> Limits:
-        language = self.languages.get(request.language)
-        if language is None:
-            raise invalid(FieldError("language", "is not offered", sorted(self.languages)))
+    def _limits(self, request: JobRequest) -> tuple[Language, Profile, Limits]:
+        language = self._offered.language(request.language)
+        allowed = self._offered.profiles(request.language, language)
         profile = self.profiles.get(request.profile)
-        if profile is None or request.profile not in language.profiles:
-            raise invalid(
-                FieldError("profile", f"is not offered for {language.name}", sorted(language.profiles)),
-            )
+        if profile is None or request.profile not in allowed:
+            raise invalid(FieldError("profile", f"is not offered for {request.language}", sorted(allowed)))
         asked = request.limits
         try:
-            return profile.resolve(
+            limits = profile.resolve(
                 {
                     "timeout_s": asked.timeout_s,
                     "memory_mb": asked.memory_mb,
                     "cpus": asked.cpus,
                     "output_bytes": asked.output_bytes,
+                    "cpu_s": asked.cpu_s,
+                    "compile_s": asked.compile_s,
                 },
             )
         except LimitError as error:
@@ -115,6 +131,19 @@ class Intake:
                     error.allowed,
                 ),
             ) from None
+        return language, profile, limits
+
+    def _runtime(self, request: JobRequest, bound: Runtime | None) -> Runtime:
+        asked = None if request.runtime is None else Runtime(request.runtime)
+        if asked is not None and bound is not None and asked is not bound:
+            raise invalid(FieldError("runtime", "is not the tier that this caller is bound to", [bound.value]))
+        wanted = asked or bound or self.runtime
+        # Never another one in its place; a tier that nobody offers is told at once, not after a wait.
+        tiers = self._offered.tiers
+        if tiers is not None and wanted not in tiers:
+            allowed = tiers if bound is None else tiers & {bound}
+            raise invalid(FieldError("runtime", f"no worker offers {wanted.value}", sorted(allowed)))
+        return wanted
 
     def _sizes(self, request: JobRequest) -> None:
         most = self._max_code_bytes
@@ -156,6 +185,8 @@ def _number_message(limit: str) -> str:
 
 def _known_fields(path: list[str]) -> list[str]:
     within: dict[str, type[BaseModel]] = {"limits": LimitsRequest, "check": CheckRequest}
+    if path[:1] == ["files"]:
+        return list(FileRequest.model_fields)
     return list(within[path[0]].model_fields if len(path) == 1 else JobRequest.model_fields)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg.rows import namedtuple_row
-from sqlalchemy import Executable
+from sqlalchemy import Executable, Insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import ClauseElement
 
@@ -62,21 +62,29 @@ class Lanes:
         self._free: asyncio.LifoQueue[Lane | None] = asyncio.LifoQueue()
         for _ in range(count):
             self._free.put_nowait(None)
-        self._sql: dict[Executable, str] = {}
+        self._sql: dict[tuple[Executable, tuple[str, ...]], tuple[str, dict[str, Any]]] = {}
 
-    def sql(self, statement: Executable, parameters: Mapping[str, Any]) -> str:
-        """The statement as text; compiled once, for the parameters it is first run with."""
-        known = self._sql.get(statement)
+    def sql(self, statement: Executable, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The statement as text, and its constants; compiled once."""
+        # A plain INSERT has the columns that it is given; any other statement names its own.
+        plain = isinstance(statement, Insert) and statement.select is None
+        names = tuple(parameters) if plain else ()
+        known = self._sql.get((statement, names))
         if known is None:
             assert isinstance(statement, ClauseElement)  # noqa: S101 (all of ours are)
-            known = str(statement.compile(dialect=self._engine.dialect, column_keys=list(parameters)))
-            self._sql[statement] = known
+            compiled = statement.compile(
+                dialect=self._engine.dialect,
+                column_keys=list(names) if plain else None,
+            )
+            values = dict(compiled.construct_params(dict(parameters)) or {})
+            known = (str(compiled), {name: values[name] for name in values.keys() - parameters.keys()})
+            self._sql[statement, names] = known
         return known
 
     async def first(self, statement: Executable, parameters: Mapping[str, Any]) -> Any | None:
         """The first row. Objects among the parameters go to JSON columns."""
-        sql = self.sql(statement, parameters)
-        given = {
+        sql, constants = self.sql(statement, parameters)
+        given = constants | {
             name: orjson.dumps(value).decode() if isinstance(value, dict) else value
             for name, value in parameters.items()
         }

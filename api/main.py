@@ -14,28 +14,64 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from api import openapi
-from api.auth import Guard, Keys
+from api.addresses import networks
+from api.auth import Guard, Guarded, Keys, is_guarded
 from api.bell import Bell, producer
 from api.body import BodyLimit
+from api.compression import Compression
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
+from api.offered import Offered
 from api.problems import Kind, Problem
-from api.routes import health, jobs, models, offers
+from api.quotas import Room, Seconds
+from api.rates import Rates
+from api.refusals import Refusals
+from api.routes import artifacts, callers, control, events, files, health, jobs, keys, models, offers, stats
 from api.services import Services
 from api.serving import Serving
 from api.settings import Settings, load_settings
 from api.tasks import TaskIntake
+from api.teller import Teller
 from api.waiting import Waiting
 from domain import logs
 from domain.catalogue import Catalogue, CatalogueError, load_catalogue
-from domain.limits import load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import load_profiles
+from domain.quotas import Quotas
 from domain.tasks import load_task_rules
+from storage.store import Storage, default_url
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
+
+#: Answers of so many bytes are compressed for clients that can read it.
+GZIP_BYTES = 16 * 1024
+
+#: What a page of an origin that is allowed may send, and read.
+CORS_REQUEST_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-ID",
+]
+CORS_ANSWER_HEADERS = [
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "X-Request-ID",
+]
 
 DESCRIPTION = """Runs code in a fresh, hardened container and tells what happened.
 
@@ -50,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = load_settings()
     logs.configure(settings.log_level)
     services = _services(settings)
+    rates = Rates(services.redis, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst))
     app = FastAPI(
         title="Retort",
         version=_version(),
@@ -59,18 +96,42 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Edge),
-            Middleware(Guard, services.keys),
-            Middleware(BodyLimit, settings.max_body_bytes),
+            # Outside of everything, so that also what is refused can be read.
+            *_cors(_list(settings.cors_origins)),
+            Middleware(Edge, networks(_list(settings.trusted_proxies))),
+            # Small answers are not worth it; event streams are passed on as they come.
+            Middleware(Compression, minimum_size=GZIP_BYTES, compresslevel=5),
+            Middleware(Guard, services.keys, rates.admit),
+            Middleware(BodyLimit, settings.max_body_bytes, {files.PATH: settings.max_file_bytes}),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=_lifespan,
     )
     app.state.services = services
-    for module in (jobs, offers, models, health):
+    everything = (jobs, control, events, artifacts, files, callers, keys, offers, models, stats, health)
+    for module in everything:
         app.include_router(module.router)
+    below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
+    if any(not isinstance(route, Guarded) for route in below):
+        raise TypeError("a route below /v1 is not of the class that looks at scopes")
     openapi.install(app)
     return app
+
+
+def _cors(origins: list[str]) -> list[Middleware]:
+    """Which pages of other origins may call: none, unless an operator named them."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+            max_age=600,
+        ),
+    ]
 
 
 def _services(settings: Settings) -> Services:
@@ -87,21 +148,29 @@ def _services(settings: Settings) -> Services:
         retry=Retry(NoBackoff(), 1),  # once: a pooled connection may have died since
     )
     catalogue = _catalogue(settings)
+    offered = Offered(database, load_languages(settings.languages))
+    intake = Intake(
+        offered,
+        load_profiles(settings.profiles),
+        settings.max_code_bytes,
+        TaskIntake(load_task_rules(settings.tasks), catalogue),
+        settings.runtime,
+    )
     return Services(
         settings=settings,
         database=database,
         redis=client,
-        keys=Keys(database, settings.key_cache_s),
-        intake=Intake(
-            load_languages(settings.languages),
-            load_profiles(settings.profiles),
-            settings.max_code_bytes,
-            TaskIntake(load_task_rules(settings.tasks), catalogue),
-        ),
+        keys=Keys(database, settings.key_cache_s, Refusals(settings.refusals_per_s)),
+        intake=intake,
+        offered=offered,
         serving=Serving(database, settings.models_cache_s),
         catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
         waiting=Waiting(client, database, settings.max_waiters),
+        storage=Storage(settings.storage_url or default_url(settings.state_dir)),
+        teller=Teller(client),
+        room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
+        seconds=Seconds(database),
     )
 
 
@@ -118,8 +187,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await services.database.warm()
     tasks = [
         asyncio.create_task(services.bell.run(), name="bell"),
+        asyncio.create_task(services.offered.run(), name="offered"),
         asyncio.create_task(services.waiting.listen(), name="listen"),
         asyncio.create_task(services.waiting.poll(), name="poll"),
+        asyncio.create_task(services.room.look(), name="room"),
+        asyncio.create_task(services.keys.note_uses(), name="keys"),
     ]
     try:
         yield
@@ -146,6 +218,11 @@ async def _plain_error(request: Request, error: Exception) -> Response:
         headers=error.headers,
     )
     return problem.response(request_id_of(request.scope))
+
+
+def _list(text: str) -> list[str]:
+    """The parts of a setting that has commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _version() -> str:

@@ -3,19 +3,23 @@ tests hold real answers against what is declared.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
-from api import paging, schemas
-from api.auth import is_guarded
+from api import account_schemas, filters, paging, schemas
+from api.auth import SCOPE_FIELD, is_guarded
 from api.problems import MEDIA_TYPE, Kind
+from domain.quotas import Scope
 from domain.states import State, Verdict
 
-Answers = Mapping[int, tuple[type[BaseModel], str]]
+#: For each status the body, or None where there is none, and what it means.
+Answers = Mapping[int, tuple[type[BaseModel] | None, str]]
 
 #: What reading a body may end in.
 BAD_BODY = (
@@ -25,6 +29,17 @@ BAD_BODY = (
     Kind.UNSUPPORTED_MEDIA_TYPE,
     Kind.INVALID,
 )
+
+#: Why a job may find no room.
+NO_ROOM = (Kind.IDEMPOTENCY_KEY_REUSED, Kind.QUOTA_EXCEEDED, Kind.OVERLOADED)
+
+IDEMPOTENCY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same request with the same key makes one thing only; later ones are answered with it.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 
 PREFER_HEADER: dict[str, Any] = {
     "name": "Prefer",
@@ -36,25 +51,64 @@ PREFER_HEADER: dict[str, Any] = {
 }
 
 
-def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def query_parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-WAIT_PARAMETER = _query(
+def _one_of(values: type[StrEnum]) -> dict[str, Any]:
+    return {"type": "string", "enum": [value.value for value in values]}
+
+
+WAIT_PARAMETER = query_parameter(
     "wait",
     "Seconds to wait for the job's end before answering.",
     {"type": "integer", "minimum": 0, "default": 0},
 )
-LIST_PARAMETERS = [
-    _query(
+INLINE_PARAMETER = query_parameter(
+    "inline",
+    "Bytes of artifacts that may come within the answer, as base64; those that do not fit come without.",
+    {"type": "integer", "minimum": 0, "default": 0},
+)
+ATTEMPT_PARAMETER = query_parameter(
+    "attempt", "The number of an attempt; the last where it is missing.", {"type": "integer", "minimum": 1}
+)
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": _TEXT}
+
+
+_TEXT = {"type": "string"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+IF_NONE_MATCH_HEADER = _header("If-None-Match", "ETags of answers that the client has.")
+RANGE_HEADERS = [
+    _header("Range", "`bytes=a-b`: only a part (RFC 9110)."),
+    _header("If-Range", "An `ETag`: the part only if it is still the same."),
+    IF_NONE_MATCH_HEADER,
+]
+PAGE_PARAMETERS = [
+    query_parameter(
         "limit",
-        "Jobs on a page.",
+        "How many are on a page.",
         {"type": "integer", "minimum": 1, "maximum": paging.MOST_LIMIT, "default": paging.DEFAULT_LIMIT},
     ),
-    _query("cursor", "`next_cursor` of the page before.", {"type": "string"}),
-    _query("state", "Only jobs in this state.", {"type": "string", "enum": [s.value for s in State]}),
-    _query("verdict", "Only jobs with this verdict.", {"type": "string", "enum": [v.value for v in Verdict]}),
-    _query("language", "Only jobs in this language.", {"type": "string"}),
+    query_parameter("cursor", "`next_cursor` of the page before.", {"type": "string"}),
+]
+_MOMENT = {"type": "string", "format": "date-time"}
+LIST_PARAMETERS = [
+    *PAGE_PARAMETERS,
+    query_parameter("state", "Only jobs in this state.", _one_of(State)),
+    query_parameter("verdict", "Only jobs with this verdict.", _one_of(Verdict)),
+    query_parameter("language", "Only jobs in this language.", {"type": "string"}),
+    query_parameter("model", "Only tasks whose last program this model wrote.", {"type": "string"}),
+    query_parameter("label", "Only jobs with this label: `NAME` or `NAME=VALUE`.", {"type": "string"}),
+    query_parameter("since", "Only jobs that were made then or later.", _MOMENT),
+    query_parameter("until", "Only jobs that were made before.", _MOMENT),
+    query_parameter(
+        "text",
+        "Only jobs with this in their code, task or reason, in any case.",
+        {"type": "string", "minLength": 1, "maxLength": filters.MOST_TEXT},
+    ),
 ]
 
 EXAMPLES: dict[str, Any] = {
@@ -82,36 +136,74 @@ EXAMPLES: dict[str, Any] = {
 }
 
 
+#: Every type of a body, by the name it has in the document.
+MODELS: dict[str, type[BaseModel]] = {
+    name: model
+    for module in (schemas, account_schemas)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
+}
+MODELS.pop("BaseModel")
+
+#: Bodies that may be left out.
+OPTIONAL = (schemas.RerunRequest,)
+
+
 def operation(
     summary: str,
     answers: Answers,
     *,
+    scope: Scope | None = None,
     problems: Iterable[Kind] = (),
     body: type[BaseModel] | None = None,
+    binary_body: str | None = None,
+    examples: Mapping[str, Any] | None = None,
     parameters: Iterable[dict[str, Any]] = (),
+    binary: Mapping[int, str] | None = None,
 ) -> dict[str, Any]:
-    """Arguments of a route decorator that declare what the route takes and answers."""
+    """Arguments of a route decorator that declare what the route needs, takes and answers.
+
+    `binary` are answers with bytes of any type.
+    """
     responses: dict[int | str, Any] = {
         status: {
             "description": description,
-            "content": {"application/json": {"schema": _ref(model)}},
+            "content": {} if model is None else {"application/json": {"schema": _ref(model)}},
         }
         for status, (model, description) in answers.items()
     }
+    for status, description in (binary or {}).items():
+        responses[status] = {"description": description, "content": {"*/*": _BINARY}}
+    extra: dict[str, Any] = {"parameters": list(parameters)}
+    if scope is not None:
+        extra[SCOPE_FIELD] = scope.value
+        problems = (*problems, Kind.FORBIDDEN)
     for kind in problems:
         _add_problem(responses, kind)
-    extra: dict[str, Any] = {"parameters": list(parameters)}
     if body is not None:
         extra["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _ref(body), "examples": EXAMPLES}},
+            "required": body not in OPTIONAL,
+            "content": {"application/json": {"schema": _ref(body), "examples": dict(examples or {})}},
         }
+    if binary_body is not None:
+        content = {"application/octet-stream": _BINARY}
+        extra["requestBody"] = {"required": True, "description": binary_body, "content": content}
+    plain: dict[str, Any] = {"response_class": Response} if binary else {}  # else it declares JSON
     return {
+        **plain,
         "summary": summary,
         "responses": responses,
         "openapi_extra": extra,
         "response_model": None,
     }
+
+
+def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
+    """The same operation, that answers with server-sent events."""
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    declared["response_class"] = Response  # which has no media type of its own
+    declared["responses"][200] = {"description": description, "content": content}
+    return declared
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -149,14 +241,8 @@ def _build(app: FastAPI) -> dict[str, Any]:
         description=app.description,
         routes=app.routes,
     )
-    models = [
-        model
-        for model in vars(schemas).values()
-        if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
-    ]
-    inputs = (schemas.JobRequest, schemas.LimitsRequest, schemas.CheckRequest)
     _, definitions = models_json_schema(
-        [(m, "validation" if m in inputs else "serialization") for m in models if m is not BaseModel],
+        [(m, "validation" if issubclass(m, schemas.Strict) else "serialization") for m in MODELS.values()],
         ref_template="#/components/schemas/{model}",
     )
     document["components"] = {
@@ -176,7 +262,7 @@ def _complete(path: str, declared: dict[str, Any]) -> None:
     everywhere = [Kind.INTERNAL]
     if is_guarded(path):
         declared["security"] = [{"key": []}]
-        everywhere += [Kind.UNAUTHORIZED, Kind.UNAVAILABLE]
+        everywhere += [Kind.UNAUTHORIZED, Kind.RATE_LIMITED, Kind.UNAVAILABLE]
     responses = {int(status): said for status, said in declared["responses"].items()}
     for kind in everywhere:
         _add_problem(responses, kind)

@@ -2,24 +2,28 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import Row, Select
+from sqlalchemy import ColumnElement, Row, Select
 from starlette.requests import Request
 
 from api import documents, statements
+from api.filters import FILTERS, condition
 from api.problems import FieldError, invalid
 from api.queries import one_of, query_of, whole_number
+from domain.languages import split_wish
 from domain.states import State, Verdict
 
 DEFAULT_LIMIT = 50
 MOST_LIMIT = 200
 _VERSION = b"\x01"
 _PATH = "/v1/jobs"
+_VERSIONED = re.compile(r"[a-z]+(@[a-z0-9.]{1,32})?")
 
 
 def write_cursor(last: UUID) -> str:
@@ -42,6 +46,18 @@ def read_cursor(text: str) -> UUID:
     return UUID(bytes=raw[1:])
 
 
+def _language(query: dict[str, str], known: list[str]) -> str | None:
+    """A language from the query, with or without a version.
+
+    Raises:
+        Problem: 422 with the languages.
+    """
+    text = query.get("language")
+    if text is not None and not (split_wish(text)[0] in known and _VERSIONED.fullmatch(text)):
+        raise invalid(FieldError("language", "is not one of the allowed values", known))
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """What a client asked to see."""
@@ -49,6 +65,7 @@ class Page:
     limit: int
     cursor: str | None
     filters: dict[str, str]
+    also: tuple[ColumnElement[bool], ...]
 
     @classmethod
     def of(cls, request: Request, languages: Iterable[str]) -> "Page":
@@ -57,22 +74,22 @@ class Page:
         Raises:
             Problem: 422.
         """
-        query = query_of(request, "limit", "cursor", "state", "verdict", "language")
-        filters = {
-            "state": one_of(query, "state", [s.value for s in State]),
-            "verdict": one_of(query, "verdict", [v.value for v in Verdict]),
-            "language": one_of(query, "language", sorted(languages)),
-        }
+        query = query_of(request, "limit", "cursor", *FILTERS)
+        one_of(query, "state", [s.value for s in State])
+        one_of(query, "verdict", [v.value for v in Verdict])
+        _language(query, sorted(languages))
+        filters = {name: query[name] for name in FILTERS if name in query}
         return cls(
             limit=whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT),
             cursor=query.get("cursor"),
-            filters={name: value for name, value in filters.items() if value is not None},
+            filters=filters,
+            also=tuple(condition(name, value) for name, value in filters.items()),
         )
 
     def statement(self, caller_id: UUID) -> Select[Any]:
         """Selects one job more than the page shows: whether it exists says whether there is a next page."""
         below = None if self.cursor is None else read_cursor(self.cursor)
-        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, **self.filters)
+        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, also=self.also)
 
     def document(self, rows: Sequence[Row[Any]]) -> documents.Document:
         """The page as clients read it."""

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
-from domain.states import Outcome, Priority, State, Verdict
+from domain.files import MOST_INPUTS, LeftOut
+from domain.results import Result
+from domain.states import Outcome, Priority, Runtime, State, Verdict
 
 MOST_ARGS = 64
 MOST_ENV = 64
@@ -38,9 +40,26 @@ class LimitsRequest(_Strict):
     """Limits that a job asks for; each must be within its profile's range (`GET /v1/profiles`)."""
 
     timeout_s: int | None = Field(default=None, description="Seconds of wall time.")
+    cpu_s: int | None = Field(
+        default=None, description="Seconds of CPU time of all processes together; none unless asked for."
+    )
     memory_mb: int | None = Field(default=None, description="Memory in units of 2**20 bytes.")
     cpus: float | None = Field(default=None, description="CPUs; fractions are allowed.")
-    output_bytes: int | None = Field(default=None, description="Bytes kept of stdout and stderr together.")
+    output_bytes: int | None = Field(
+        default=None, description="Bytes of stdout and stderr together; a program that writes more is killed."
+    )
+    compile_s: int | None = Field(
+        default=None, description="Seconds of wall time for the compiler, where the language has one."
+    )
+
+
+class FileRequest(_Strict):
+    """A file for the work folder: exactly one of `content`, `base64` and `file`."""
+
+    name: str = Field(description="Relative to the work folder; folders in it are made.")
+    content: str | None = Field(default=None, description="Text, written as UTF-8.")
+    base64: str | None = Field(default=None, description="Bytes, in the base64 of RFC 4648, section 4.")
+    file: str | None = Field(default=None, description="The id of an uploaded file (`POST /v1/files`).")
 
 
 class CheckRequest(_Strict):
@@ -65,7 +84,10 @@ class JobRequest(_Strict):
 
     code: Text | None = Field(default=None, description="The program.")
     task: Text | None = Field(default=None, description="What a model shall write a program for.")
-    language: Text = "python"
+    language: Text = Field(
+        default="python",
+        description="A name, or a name and a version, as in `python@3.11`; `GET /v1/languages` lists them.",
+    )
     profile: Text = "standard"
     limits: LimitsRequest = LimitsRequest()
     stdin: str = Field(default="", description="Standard input, sent as UTF-8.")
@@ -75,10 +97,19 @@ class JobRequest(_Strict):
         max_length=MOST_ENV,
         description="Added to the program's environment; 32 KiB in all, names included.",
     )
+    files: list[FileRequest] = Field(
+        default=[],
+        max_length=MOST_INPUTS,
+        description="Files for the work folder; their number and sizes have limits in the profile.",
+    )
     labels: dict[LabelName, LabelValue] = Field(default={}, max_length=MOST_LABELS)
     reuse: Literal["never", "caller"] = Field(
         default="never",
         description="`caller` allows a sandbox in which an earlier job of the same caller ran.",
+    )
+    runtime: Literal["runc", "runsc"] | None = Field(
+        default=None,
+        description="The tier to run on; where it is not given, the caller's own or the service's.",
     )
     priority: Literal["interactive", "batch"] = Field(
         default="interactive", description="`batch` runs while nothing interactive waits."
@@ -116,8 +147,26 @@ class JobRequest(_Strict):
     )
 
 
+#: A job as it was, but for what this says. Its fields are those of a request, without the job itself.
+RerunRequest: type[_Strict] = create_model(
+    "RerunRequest",
+    __base__=_Strict,
+    __doc__="What shall be other than in the job that is run again; everything else is as it was.",
+    **{
+        name: (field.annotation, field)
+        for name, field in JobRequest.model_fields.items()
+        if name not in {"code", "task"}
+    },  # type: ignore[call-overload]
+)
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+#: What requests and answers carry, for schemas in modules of their own.
+Strict = _Strict
+Answer = _Answer
 
 
 class Limits(_Answer):
@@ -127,6 +176,8 @@ class Limits(_Answer):
     memory_mb: int
     cpus: float
     output_bytes: int
+    cpu_s: int | None
+    compile_s: int = 30
 
 
 class Usage(_Answer):
@@ -164,6 +215,7 @@ class JobLinks(_Answer):
 
     self: str
     attempts: str
+    events: str
 
 
 class JobSummary(_Answer):
@@ -177,6 +229,8 @@ class JobSummary(_Answer):
     profile: str
     labels: dict[str, str]
     reuse: Literal["never", "caller"]
+    runtime: Runtime
+    rerun_of: UUID | None
     priority: Priority
     cache: bool
     outcome: Outcome | None
@@ -193,19 +247,72 @@ class JobSummary(_Answer):
 Encoding = Literal["utf-8", "base64"]
 
 
+class Cut(_Answer):
+    """What is kept of a stream that is not kept whole, in bytes: head, tail, and all that was written."""
+
+    kept_head: int
+    kept_tail: int
+    total: int
+
+
 class Outputs(_Answer):
-    """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept."""
+    """How a program ended and what it wrote; `…_bytes` counts what it wrote, not what was kept.
+
+    Where `…_truncated` is not null, the text is the head and the tail, with nothing between them.
+    """
 
     exit_code: int | None
     signal: int | None
     stdout: str
     stdout_encoding: Encoding
     stdout_bytes: int
-    stdout_truncated: bool
+    stdout_truncated: Cut | None
     stderr: str
     stderr_encoding: Encoding
     stderr_bytes: int
-    stderr_truncated: bool
+    stderr_truncated: Cut | None
+
+
+class Input(_Answer):
+    """A file that the request brought; `file` is the id of an uploaded one."""
+
+    name: str
+    size: int
+    sha256: str
+    file: UUID | None
+
+
+class ArtifactLinks(_Answer):
+    """Where an artifact can be fetched."""
+
+    self: str
+
+
+class Artifact(_Answer):
+    """A file that the program left. `base64` is its content where `inline` asked for it, else null."""
+
+    name: str
+    size: int
+    media_type: str
+    sha256: str
+    base64: str | None
+    links: ArtifactLinks
+
+
+class LeftOutFile(_Answer):
+    """Something in the work folder that did not become an artifact."""
+
+    name: str
+    reason: LeftOut
+
+
+class Leavings(_Answer):
+    """What a program left. `left_out_more` counts what was left out and is not in `left_out`."""
+
+    artifacts: list[Artifact]
+    left_out: list[LeftOutFile]
+    left_out_more: int
+    results: list[Result]
 
 
 class Policy(_Answer):
@@ -230,8 +337,8 @@ class Check(_Answer):
     stdout: str | None = None
 
 
-class Job(JobSummary, Outputs):
-    """A job. Outputs, usage and, of a task, the code are those of its last attempt."""
+class Job(JobSummary, Outputs, Leavings):
+    """A job. Outputs, artifacts, results, usage and, of a task, the code are those of its last attempt."""
 
     code: str | None
     task: str | None
@@ -239,7 +346,7 @@ class Job(JobSummary, Outputs):
     check: Check | None
     budget_usd: str | None
     limits: Limits
-    artifacts: list[Any]
+    files: list[Input]
     usage: Usage
     attempts: list[AttemptSummary]
 
@@ -249,6 +356,12 @@ class AttemptLinks(_Answer):
 
     self: str
     job: str
+
+
+class ArtifactList(Leavings):
+    """What an attempt left."""
+
+    attempt: int
 
 
 class PromptMessage(_Answer):
@@ -311,7 +424,7 @@ class ModelChoice(_Answer):
     skipped: list[SkippedModel]
 
 
-class Attempt(Outputs):
+class Attempt(Outputs, Leavings):
     """One run of the code. `code` is null where it is the job's own."""
 
     cached: bool
@@ -346,6 +459,17 @@ class AttemptList(_Answer):
     attempts: list[AttemptSummary]
 
 
+class File(_Answer):
+    """An uploaded file."""
+
+    id: UUID
+    name: str
+    size: int
+    sha256: str
+    created_at: datetime
+    links: ArtifactLinks
+
+
 class PageLinks(_Answer):
     """Paths of this page and the next."""
 
@@ -361,12 +485,28 @@ class JobList(_Answer):
     links: PageLinks
 
 
+class LanguageVersion(_Answer):
+    """A version of a language that some worker has. `name` is what a job says that wants just this one.
+
+    `profiles` are those in which that name is run by this image, `packages` what programs can import.
+    """
+
+    name: str
+    version: str
+    image: str
+    profiles: list[str]
+    system: str | None
+    packages: dict[str, str]
+
+
 class Language(_Answer):
-    """A language, and the profiles it can be run in."""
+    """A language, and the profiles it can be run in. Without `versions` no worker can run it now."""
 
     name: str
     title: str
+    compiled: bool
     profiles: list[str]
+    versions: list[LanguageVersion]
 
 
 class LanguageList(_Answer):
@@ -376,10 +516,10 @@ class LanguageList(_Answer):
 
 
 class Range(_Answer):
-    """What a limit may be, both ends allowed, and what it is where a request is silent."""
+    """What a limit may be, both ends allowed, and where a request is silent (null: no such limit)."""
 
     least: float
-    default: float
+    default: float | None
     most: float
 
 
@@ -390,12 +530,46 @@ class Profile(_Answer):
     title: str
     limits: dict[str, Range]
     fixed: dict[str, int]
+    files: dict[str, int]
 
 
 class ProfileList(_Answer):
     """The profiles."""
 
     profiles: list[Profile]
+
+
+class Histogram(_Answer):
+    """How often something took how long: `buckets` are pairs of seconds and how many took at most so long."""
+
+    buckets: list[tuple[float, int]]
+    count: int
+    sum_s: float
+
+
+class SandboxStats(_Answer):
+    """Sandboxes of all live workers together.
+
+    `lent`: jobs, by how they got a sandbox. `hit_rate`: the share that did not wait. `cells`: now.
+    """
+
+    workers: int
+    workers_ready: int
+    tiers: dict[str, bool]
+    jobs: int
+    hit_rate: float | None
+    lent: dict[str, int]
+    cells: dict[str, int]
+    cells_since_start: dict[str, int]
+    memory_mb: int
+    start_seconds: dict[str, Histogram]
+    cold_wait_seconds: Histogram
+
+
+class Stats(_Answer):
+    """How the service does."""
+
+    sandbox: SandboxStats
 
 
 class ModelPrice(_Answer):
@@ -482,12 +656,18 @@ class Part(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether jobs will be run."""
+    """Whether jobs will be run.
+
+    `tiers`: those that live workers offer, and whether one is ready there. `missing_languages`: those whose
+    image no live worker has.
+    """
 
     ready: bool
     database: Part
     redis: Part
     workers: Part
+    tiers: dict[str, bool]
+    missing_languages: list[str]
 
 
 class ProblemError(_Answer):

@@ -9,10 +9,14 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
+from api.offered import Offered
+from api.quotas import Room, Seconds
 from api.serving import Serving
 from api.settings import Settings
+from api.teller import Teller
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
+from storage.store import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,14 @@ class Services:
     redis: "redis.asyncio.Redis"
     keys: Keys
     intake: Intake
+    offered: Offered
     catalogue: Catalogue
     bell: Bell
     waiting: Waiting
+    storage: Storage
+    teller: Teller
+    room: Room
+    seconds: Seconds
     serving: Serving
 
 

@@ -1,11 +1,13 @@
 """Settings of the API process: environment variables that start with `RETORT_`, read once."""
 
 from pathlib import Path
+from tempfile import gettempdir
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
+from domain.states import Runtime
 
 MIB = 2**20
 
@@ -28,14 +30,34 @@ class Settings(BaseSettings):
 
     profiles: Path | None = None  # a file in place of domain/data/profiles.toml
     languages: Path | None = None
+    runtime: Runtime = Runtime.RUNC  # the tier of a job that asks for none
     tasks: Path | None = None  # in place of domain/data/tasks.toml
     catalogue: Path | None = None  # a file in place of domain/data/catalogue.toml
 
+    state_dir: Path = Field(default_factory=lambda: Path(gettempdir()))
+    storage_url: str | None = None  # where files and artifacts are, as for the workers; else in state_dir
+
+    max_file_bytes: int = Field(default=64 * MIB, ge=1)  # of one uploaded file
+    max_stored_bytes: int = Field(default=1024 * MIB, ge=1)  # of all files that a caller has uploaded
+    max_inline_bytes: int = Field(default=8 * MIB, ge=0)  # of artifacts within an answer
+    upload_timeout_s: float = Field(default=600, gt=0)  # for a client to send a file
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)
     max_code_bytes: int = Field(default=MIB, ge=1)
     body_timeout_s: float = Field(default=30, gt=0)  # for a client to send its body
     max_wait_s: int = Field(default=60, ge=0, le=600)
     max_waiters: int = Field(default=2000, ge=0)  # clients that wait at the same time; more are told 202
+
+    # Of callers that have no quotas of their own; 0: no limit.
+    requests_per_s: float = Field(default=1000, ge=0)
+    burst: int = Field(default=2000, ge=1)
+    max_queued_per_caller: int = Field(default=10_000, ge=0)
+    max_queued: int = Field(default=100_000, ge=0)  # of all callers together
+    idempotency_hours: int = Field(default=24, ge=1)  # for so long a key is remembered
+    refusals_per_s: float = Field(default=20, gt=0)  # keys that are not valid, from one address
+    max_streams: int = Field(default=500, ge=0)  # event streams at the same time
+
+    trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
+    cors_origins: str = ""  # origins whose pages may call, with commas between; none: no page may
 
     key_cache_s: float = Field(default=2, ge=0)  # for so long a revoked key may still be accepted
     models_cache_s: float = Field(default=1, ge=0)  # for so long a model may count as served that no longer is

@@ -8,7 +8,7 @@ from typing import Any
 from api.problems import FieldError, Kind, Problem, invalid
 from api.schemas import JobRequest
 from domain.catalogue import Catalogue, Model, Preset
-from domain.limits import Language
+from domain.languages import Language
 from domain.states import State
 from domain.tasks import CheckKind, Policy, TaskRules
 

@@ -7,8 +7,9 @@ all waiting jobs together (four times a second while the subscription is down).
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 import redis.asyncio
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 from api.database import Database
 from api.problems import Problem
 from api.statements import FINAL_AMONG
-from domain.bell import STATES_CHANNEL, parse_state_message
+from domain.bell import OUTPUT_CHANNEL, STATES_CHANNEL, parse_state_message
 from domain.states import FINAL_STATES
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,30 @@ class Waiter:
                 return
 
 
+class Watcher:
+    """One event stream, woken by whatever happens to its job."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+        self.closed = False
+
+    def wake(self) -> None:
+        """Something happened."""
+        self._news.set()
+
+    def close(self) -> None:
+        """The service ends."""
+        self.closed = True
+        self._news.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return once woken since the last wait, or after `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        self._news.clear()
+
+
 class Waiting:
     """All clients that wait."""
 
@@ -59,7 +84,10 @@ class Waiting:
         self._database = database
         self._most = most
         self._waiters: dict[UUID, set[Waiter]] = {}
+        self._watchers: dict[UUID, set[Watcher]] = {}
+        self._channel: Any = None
         self._count = 0
+        self._watching = 0
         self._closing = False
         self.listening = False
 
@@ -84,6 +112,40 @@ class Waiting:
             if not others:
                 del self._waiters[job_id]
 
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[Watcher]:
+        """A watcher for a job. While there is any, this process hears of live output."""
+        watcher = Watcher()
+        watcher.closed = self._closing
+        self._watchers.setdefault(job_id, set()).add(watcher)
+        self._watching += 1
+        if self._watching == 1:
+            await self._hear_output(True)
+        try:
+            yield watcher
+        finally:
+            self._watching -= 1
+            others = self._watchers[job_id]
+            others.discard(watcher)
+            if not others:
+                del self._watchers[job_id]
+            if self._watching == 0:
+                await self._hear_output(False)
+
+    async def _hear_output(self, wanted: bool) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            await (channel.subscribe if wanted else channel.unsubscribe)(OUTPUT_CHANNEL)
+        except (RedisError, OSError, TimeoutError):
+            log.warning("live output is looked for, and not heard of")
+
+    @property
+    def watching(self) -> int:
+        """How many event streams there are."""
+        return self._watching
+
     def __len__(self) -> int:
         """How many clients wait."""
         return self._count
@@ -93,6 +155,9 @@ class Waiting:
         self._closing = True
         for job_id in list(self._waiters):
             self._wake(job_id)
+        for watchers in list(self._watchers.values()):
+            for watcher in watchers:
+                watcher.close()
 
     def _wake(self, job_id: UUID) -> None:
         for waiter in self._waiters.get(job_id, ()):
@@ -104,26 +169,33 @@ class Waiting:
         while True:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(STATES_CHANNEL)
+                    await channel.subscribe(STATES_CHANNEL, *([OUTPUT_CHANNEL] if self._watching else []))
+                    self._channel = channel
                     self.listening, pause = True, 0.1
                     while True:
                         message = await channel.get_message(timeout=5)
                         if message is not None:
-                            self._hear(message["data"])
+                            self._hear(message["channel"], message["data"])
             except (RedisError, OSError, TimeoutError) as error:
                 if self.listening:
                     log.warning("the event bus is gone, polling instead: %s", type(error).__name__)
             finally:
                 self.listening = False
+                self._channel = None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
 
-    def _hear(self, data: bytes) -> None:
+    def _hear(self, channel: bytes, data: bytes) -> None:
         try:
-            job_id, state = parse_state_message(data.decode())
+            if channel == OUTPUT_CHANNEL.encode():
+                job_id, state = UUID(data.decode()), ""
+            else:
+                job_id, state = parse_state_message(data.decode())
         except ValueError:
             log.warning("a message on the event bus is not one of ours")
             return
+        for watcher in self._watchers.get(job_id, ()):
+            watcher.wake()
         if state in FINAL_STATES:
             self._wake(job_id)
 

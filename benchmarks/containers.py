@@ -25,7 +25,7 @@ class Bench:
         self.image = images.expected_tag(IMAGE)
         self.profile = load_profiles()[PROFILE]
         self.instance = f"bench-{os.getpid()}"
-        self.engine.image_digest(self.image)  # fails early when it is not built
+        self.engine.image(self.image)["Id"]  # fails early when it is not built
 
     def spec(self) -> CellSpec:
         """A cell's settings, with a user of its own."""

@@ -23,6 +23,9 @@ class Pace:
     load_s: float = 8.0
     fresh_load_s: float = 15.0
     settle_s: float = 20.0
+    kills: int = 200
+    neighbours: int = 60
+    neighbour_pause_s: float = 0.25
 
     def say(self, line: str) -> None:
         """Progress, apart from the results."""
@@ -47,4 +50,6 @@ QUICK = Pace(
     load_s=2.0,
     fresh_load_s=5.0,
     settle_s=4.0,
+    kills=8,
+    neighbours=8,
 )

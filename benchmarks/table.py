@@ -27,7 +27,7 @@ def number(value: float | None) -> str:
 
 def ratio(document: Document, one: Measurement) -> float | None:
     """How many times better than a container per run: by rate if there is one, else by the median time."""
-    if one.key in UNCOMPARED:
+    if one.key in UNCOMPARED or one.key.startswith("hostile."):
         return None
     if one.per_s is not None:
         floor = document.rate(FLOOR_PARALLEL)

@@ -14,6 +14,10 @@ RECYCLED_RATES = tuple(f"e2e.recycled.{clients}" for clients in (1, 2, 4, 8, 16)
 FRESH_RATES = tuple(f"e2e.fresh.{clients}" for clients in (4, 8))
 
 
+KILLED = "hostile.kill.busy"
+NEIGHBOUR = "hostile.neighbour."
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A promise: the figure of a run, and its bound."""
@@ -57,6 +61,17 @@ def fresh_share(document: Document) -> float | None:
     return None if ours is None or not floor else 100 * ours / floor
 
 
+def worst_neighbour(document: Document) -> float | None:
+    """The largest p95 of a neighbour beside a bomb, as a multiple of its p95 beside nothing."""
+    idle = document.time(f"{NEIGHBOUR}idle", "p95")
+    beside = [
+        p95
+        for one in document.measurements
+        if one.key.startswith(NEIGHBOUR) and (p95 := document.time(one.key, "p95")) is not None
+    ]
+    return max(beside) / idle if idle else None
+
+
 TARGETS = (
     Target("driver round trip in a recycled cell, p50", "ms", 3, True, lambda d: d.time("driver.recycled")),
     Target(
@@ -65,6 +80,8 @@ TARGETS = (
     Target("end to end over HTTP, p50", "ms", 10, True, lambda d: d.time("e2e.latency.recycled")),
     Target("end to end over HTTP, p99", "ms", 40, True, lambda d: d.time("e2e.latency.recycled", "p99")),
     Target("jobs per second, recycled cells", "/s", 200, False, lambda d: _best(d, RECYCLED_RATES)),
+    Target("busy programs dead after their limit, p99", "ms", 1000, True, lambda d: d.time(KILLED, "p99")),
+    Target("a neighbour's p95 beside a bomb, worst", "x idle", 2, True, worst_neighbour),
     Target("jobs per second, fresh container each, share of the engine's rate", "%", 95, False, fresh_share),
 )
 

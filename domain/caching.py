@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from domain.limits import Limits
+from domain.states import Runtime
 
 #: Changes when results of an older version of ours must not be given again.
 VERSION = 1
@@ -23,6 +24,7 @@ def execution_key(
     profile: str,
     limits: Limits,
     image_digest: str,
+    runtime: str = Runtime.RUNC,
     check: Mapping[str, str],
     files: Mapping[str, str] | None = None,
 ) -> bytes:
@@ -39,6 +41,7 @@ def execution_key(
         "profile": profile,
         "limits": limits.as_dict(),
         "image": image_digest,
+        "runtime": runtime,
         "check": dict(check),
         "files": dict(files or {}),
     }

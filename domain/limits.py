@@ -1,8 +1,8 @@
-"""Limits, profiles and languages: what a request may choose. The data files beside this module hold them.
+"""Limits and profiles: what a request may choose. The data file beside this module holds them.
 
 >>> standard = load_profiles()["standard"]
 >>> standard.resolve({"timeout_s": 5})
-Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576)
+Limits(timeout_s=5, memory_mb=512, cpus=1.0, output_bytes=1048576, cpu_s=None, compile_s=30)
 >>> standard.resolve({"timeout_s": 500})
 Traceback (most recent call last):
     ...
@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from domain.files import FileLimits
 
 
 class LimitError(ValueError):
@@ -33,12 +35,19 @@ class LimitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr."""
+    """Limits of one job: seconds of wall time, MB (2**20 bytes), CPUs, bytes of stdout plus stderr.
+
+    `cpu_s`: seconds of CPU time of all its processes together; None for no limit but what `timeout_s` and
+    `cpus` leave. `compile_s`: seconds of wall time for the compiler, where the language has one; those of the
+    program come on top. Rows from before these existed lack them.
+    """
 
     timeout_s: int
     memory_mb: int
     cpus: float
     output_bytes: int
+    cpu_s: int | None = None
+    compile_s: int = 30
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -63,11 +72,14 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The range of one limit, both ends allowed, and the value used where a request is silent."""
+    """The range of one limit, both ends allowed, and the value used where a request is silent.
+
+    `default` None: then there is no such limit.
+    """
 
     least: float
-    default: float
     most: float
+    default: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class Profile:
     title: str
     choices: Mapping[str, Choice]
     fixed: Fixed
+    files: FileLimits
     larger: str | None = None  # the profile to which a task may move that this one starves
 
     @property
@@ -96,22 +109,14 @@ class Profile:
             choice = self.choices[field.name]
             asked = wanted.get(field.name)
             value = choice.default if asked is None else asked
+            if value is None:
+                values[field.name] = None
+                continue
             # Written so that a NaN fails too.
             if not choice.least <= value <= choice.most:
                 raise LimitError(field.name, f"from {choice.least:g} to {choice.most:.15g}", self.name)
             values[field.name] = float(value) if field.type is float else int(value)
         return Limits(**values)
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A language that code may be in, and where it runs."""
-
-    name: str
-    title: str
-    image: str
-    file: str
-    profiles: tuple[str, ...]
 
 
 def _read(name: str, path: Path | None) -> dict[str, Any]:
@@ -128,21 +133,8 @@ def load_profiles(path: Path | None = None) -> dict[str, Profile]:
             title=entry["title"],
             choices={key: Choice(**value) for key, value in entry["choices"].items()},
             fixed=Fixed(**entry["fixed"]),
+            files=FileLimits(**entry["files"]),
             larger=entry.get("larger"),
         )
         for name, entry in _read("profiles.toml", path).items()
-    }
-
-
-def load_languages(path: Path | None = None) -> dict[str, Language]:
-    """The languages by name, from `path` or from the file that comes with us."""
-    return {
-        name: Language(
-            name=name,
-            title=entry["title"],
-            image=entry["image"],
-            file=entry["file"],
-            profiles=tuple(entry["profiles"]),
-        )
-        for name, entry in _read("languages.toml", path).items()
     }

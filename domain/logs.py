@@ -12,7 +12,7 @@ from domain.ids import KEY_PREFIX
 _KEY = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]{8,}")
 
 #: Attributes that a log call may add with `extra=`.
-EXTRAS = ("request_id", "caller_id", "job_id", "container", "count", "method", "path", "status", "ms")
+EXTRAS = ("request_id", "caller_id", "job_id", "container", "count", "method", "path", "status", "ms", "client")
 
 
 def redact(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     Boolean,
     ColumnElement,
     Double,
@@ -21,12 +22,18 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
+    delete,
+    exists,
     false,
     func,
     insert,
     literal,
+    literal_column,
+    or_,
     select,
     text,
+    tuple_,
     union_all,
     update,
 )
@@ -34,8 +41,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import FINAL_STATES, State
-from domain.tables import api_keys, attempts, callers, jobs, workers
+from domain.states import FINAL_STATES, Runtime, State
+from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -47,15 +54,6 @@ _expired = and_(jobs.c.lease_token.is_not(None), jobs.c.lease_until < func.now()
 def _ago(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.now() - cast(func.concat(seconds, " seconds"), INTERVAL)
 
-
-# --- callers and keys ---------------------------------------------------------------------------------
-
-#: hash -> the key and the caller it speaks for, unless it was revoked.
-AUTHENTICATE: Executable = (
-    select(api_keys.c.id.label("key_id"), callers.c.id.label("caller_id"), callers.c.name)
-    .join(callers)
-    .where(api_keys.c.hash == bindparam("hash"), api_keys.c.revoked_at.is_(None))
-)
 
 # --- jobs, as the API sees them -----------------------------------------------------------------------
 
@@ -90,7 +88,12 @@ _claimed_columns = (
     jobs.c.stdin,
     jobs.c.args,
     jobs.c.env,
+    jobs.c.files,
+    jobs.c.inline_files,
     jobs.c.reuse,
+    jobs.c.runtime,
+    # The tier its caller is bound to, looked at again when the job is taken.
+    select(callers.c.runtime).where(callers.c.id == jobs.c.caller_id).scalar_subquery().label("bound_to"),
     jobs.c.cache,
     jobs.c.priority,
     jobs.c.policy,
@@ -112,10 +115,21 @@ _claim_values: dict[Any, Any] = {
     "started_at": func.coalesce(jobs.c.started_at, func.now()),
 }
 
-#: id, token, worker, states -> the job, if it was queued for one of these states.
+#: A program for another tier than the worker's is left to one that has it. Not said: any tier. Asking a model
+#: needs none.
+_my_tier = or_(
+    jobs.c.next_state != State.RUNNING.value,
+    jobs.c.runtime == func.any(bindparam("b_runtimes", [each.value for each in Runtime], type_=ARRAY(Text))),
+)
+
+# For `domain.fairness`, which chooses the job.
+CLAIM_VALUES, CLAIMED_COLUMNS, SERVED = _claim_values, _claimed_columns, and_(_served, _my_tier)
+JOB_OF_CLAIM = jobs.c.id == bindparam("b_id")
+
+#: id, token, worker, states, runtimes -> the job, if it was queued for one of these states.
 CLAIM: Executable = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value, _served)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.state == State.QUEUED.value, _served, _my_tier)
     .values(_claim_values)
     .returning(*_claimed_columns)
 )
@@ -157,7 +171,7 @@ def _record(lost: CTE) -> CTE:
 
 
 def _reclaim() -> Executable:
-    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS, _served)
+    lost = _lost(jobs.c.id == bindparam("b_id"), jobs.c.claims < MAX_CLAIMS, _served, _my_tier)
     return (
         update(jobs)
         .add_cte(_record(lost))
@@ -189,6 +203,8 @@ ATTEMPT_FIELDS = (
     "stderr",
     "stdout_bytes",
     "stderr_bytes",
+    "stdout_head",
+    "stderr_head",
     "wall_s",
     "cpu_s",
     "peak_memory_bytes",
@@ -212,6 +228,9 @@ ATTEMPT_FIELDS = (
     "note",
 )
 
+#: What it records beside these when it left files, or results; its artifacts are in `kept`, a JSON array.
+LEFT_FIELDS = ("artifacts", "left_out", "results")
+
 
 def _given(name: str) -> ColumnElement[Any]:
     """A parameter for a column of `attempts`. JSON comes as text; a flag that is not given is false."""
@@ -222,8 +241,21 @@ def _given(name: str) -> ColumnElement[Any]:
     return func.coalesce(value, false()) if isinstance(column.type, Boolean) and not column.nullable else value
 
 
+#: For each statement that ends an attempt, the same for one that left something: LEFT_FIELDS and `kept` more.
+WITH_LEAVINGS: dict[Executable, Executable] = {}
+
+
 def end_attempt(state: State, **values: Any) -> Executable:
-    """Move my job to `state` and record the attempt that led there, in one statement."""
+    """Move my job to `state` and record the attempt that led there, in one statement.
+
+    `WITH_LEAVINGS` has the same for an attempt that left something: an attempt that did not pays nothing.
+    """
+    plain = _end_attempt(state, ATTEMPT_FIELDS, **values)
+    WITH_LEAVINGS[plain] = _end_attempt(state, ATTEMPT_FIELDS + LEFT_FIELDS, **values)
+    return plain
+
+
+def _end_attempt(state: State, fields: tuple[str, ...], **values: Any) -> Executable:
     when = {"finished_at": func.now()} if state in FINAL_STATES else {"rung_at": func.now()}
     moved = (
         update(jobs)
@@ -232,18 +264,42 @@ def end_attempt(state: State, **values: Any) -> Executable:
         .returning(jobs.c.id)
         .cte("moved")
     )
-    record = [_given(name).label(name) for name in ATTEMPT_FIELDS]
+    record = [_given(name).label(name) for name in fields]
     # The database's clock again: the worker tells how long, never when.
     began = func.now() - func.make_interval(
         0, 0, 0, 0, 0, 0, func.coalesce(cast(bindparam("a_wall_s"), Double), 0.0)
     )
+    number = cast(_next_number(moved.c.id), Integer)
+    ended = insert(attempts).from_select(
+        ["job_id", "number", "started_at", *fields],
+        select(moved.c.id, number, began, *record),
+    )
+    if fields != ATTEMPT_FIELDS:
+        ended = ended.add_cte(_keep(moved, number))
+    return ended.returning(attempts.c.number)
+
+
+def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
+    """Insert the artifacts in the parameter `kept`, if the job moved."""
+    names = ("id", "name", "media_type", "size", "sha256")
+    rows = func.jsonb_to_recordset(cast(bindparam("kept"), JSONB)).table_valued(
+        column("id", Uuid),
+        column("name", Text),
+        column("media_type", Text),
+        column("size", BigInteger),
+        column("sha256", Text),  # in hexadecimal
+    )
+    kept = rows.render_derived(name="kept", with_types=True)
+    found = [kept.c[name] for name in names[:-1]]
     return (
-        insert(attempts)
+        insert(artifacts)
         .from_select(
-            ["job_id", "number", "started_at", *ATTEMPT_FIELDS],
-            select(moved.c.id, cast(_next_number(moved.c.id), Integer), began, *record),
+            ["job_id", "attempt", *names],
+            select(moved.c.id, number, *found, func.decode(kept.c.sha256, "hex")).select_from(
+                moved.join(kept, literal(True))
+            ),
         )
-        .returning(attempts.c.number)
+        .cte("keep")
     )
 
 
@@ -291,6 +347,20 @@ def _break_lost() -> Executable:
 BREAK_LOST: Executable = _break_lost()
 
 
+def _full() -> ColumnElement[bool]:
+    """Whether a job's caller runs as many as it may: ringing for it would wake a worker for nothing."""
+    runs = jobs.alias("runs")
+    full = (
+        select(runs.c.caller_id)
+        .join(callers, callers.c.id == runs.c.caller_id)
+        .where(runs.c.lease_token.is_not(None), callers.c.most_running.is_not(None))
+        .group_by(runs.c.caller_id, callers.c.most_running)
+        .having(func.count() >= callers.c.most_running)
+    )
+    none = select(callers.c.id).where(callers.c.most_running == 0)
+    return jobs.c.caller_id.in_(union_all(full, none))
+
+
 def _overdue() -> Executable:
     # Each kind by its own index: with `OR` between them every waiting job would be read and sorted.
     def oldest(name: str, *which: ColumnElement[bool]) -> CTE:
@@ -307,6 +377,7 @@ def _overdue() -> Executable:
         "waiting",
         jobs.c.state == State.QUEUED.value,
         jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
+        ~_full(),
     )
     lost = oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5)))
     due = union_all(select(waiting.c.id), select(lost.c.id))
@@ -315,13 +386,41 @@ def _overdue() -> Executable:
         # As an array: the planner looks few of them up, rather than joining with the whole table.
         .where(jobs.c.id == func.any(func.array(due.scalar_subquery())))
         .values(rung_at=func.now())
-        .returning(jobs.c.id, jobs.c.next_state, jobs.c.priority)
+        .returning(jobs.c.id, jobs.c.next_state, jobs.c.priority, jobs.c.runtime)
     )
 
 
 #: after_s, most -> jobs that nobody took within `after_s` of their last ring, and jobs whose lease expired; at
 #: most `most` of each, the oldest first.
 OVERDUE: Executable = _overdue()
+
+#: runtimes, after_s: jobs that wait for a tier which has not been offered for so long end; nothing ran.
+BREAK_STRANDED: Executable = (
+    update(jobs)
+    .where(
+        jobs.c.state == State.QUEUED.value,
+        jobs.c.next_state == State.RUNNING.value,
+        jobs.c.runtime == func.any(bindparam("runtimes", type_=ARRAY(Text))),
+        jobs.c.created_at < _ago(bindparam("after_s", type_=Integer)),
+    )
+    .values(
+        state=State.BROKEN.value,
+        reason=func.concat("no worker offers the runtime ", jobs.c.runtime),
+        finished_at=func.now(),
+    )
+    .returning(jobs.c.id)
+)
+
+#: hours, most: forget what Idempotency-Keys made that long ago, the oldest first.
+FORGET_KEYS: Executable = idempotency_keys.delete().where(
+    tuple_(idempotency_keys.c.caller_id, idempotency_keys.c.key).in_(
+        select(idempotency_keys.c.caller_id, idempotency_keys.c.key)
+        .where(idempotency_keys.c.created_at < _ago(bindparam("hours", type_=Integer) * 3600))
+        .order_by(idempotency_keys.c.created_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+)
 
 # --- workers ------------------------------------------------------------------------------------------
 
@@ -357,3 +456,57 @@ WORKER_SILENT_S = 6
 LIVE_WORKERS: Select[Any] = select(workers).where(
     workers.c.seen_at > func.now() - text(f"interval '{WORKER_SILENT_S} seconds'"),
 )
+
+# --- files and artifacts ------------------------------------------------------------------------------
+
+#: ids, caller_id -> those of the uploaded files that are the caller's.
+FILES_OF_CALLER: Executable = select(files.c.id, files.c.size, files.c.sha256).where(
+    files.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    files.c.caller_id == bindparam("caller_id"),
+)
+
+_ids = ARRAY(Uuid)
+
+#: ids -> those of them that are artifacts, or uploaded files.
+ARTIFACTS_AMONG: Executable = select(artifacts.c.id).where(
+    artifacts.c.id == func.any(bindparam("ids", type_=_ids))
+)
+FILES_AMONG: Executable = select(files.c.id).where(files.c.id == func.any(bindparam("ids", type_=_ids)))
+
+#: As the two partial indexes say it: few jobs have not ended, among however many that have.
+UNFINISHED: ColumnElement[bool] = or_(
+    jobs.c.state == literal_column(f"'{State.QUEUED.value}'"), jobs.c.lease_token.is_not(None)
+)
+
+
+def _days_ago(created_at: ColumnElement[Any]) -> ColumnElement[bool]:
+    return created_at < func.now() - func.make_interval(0, 0, 0, bindparam("days", type_=Integer))
+
+
+def _expire_artifacts() -> Executable:
+    old = (
+        select(artifacts.c.id)
+        .join(jobs)
+        .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)
+
+
+#: days, most -> artifacts of that age, now without a row; not of jobs that have not ended.
+EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
+
+
+def _expire_files() -> Executable:
+    use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
+    needed = select(jobs.c.id).where(UNFINISHED, jobs.c.files.contains(use))
+    old = (
+        select(files.c.id)
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .limit(bindparam("most", type_=Integer))
+    )
+    return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
+
+
+#: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
+EXPIRE_FILES: Executable = _expire_files()

@@ -49,6 +49,13 @@ class Priority(StrEnum):
     BATCH = "batch"  # only while nothing interactive waits
 
 
+class Runtime(StrEnum):
+    """The tiers: what a sandbox is isolated by. docs/tiers.md says what differs. None stands in for another."""
+
+    RUNC = "runc"  # the host's kernel, behind namespaces, cgroups and our seccomp profile
+    RUNSC = "runsc"  # gVisor: a kernel of its own, in user space
+
+
 FINAL_STATES = frozenset({State.FINISHED, State.CANCELLED, State.BROKEN})
 LEASED_STATES = frozenset({State.GENERATING, State.RUNNING})
 

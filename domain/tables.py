@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.states import FINAL_STATES, LEASED_STATES, Outcome, Priority, State, Verdict
+from domain.states import FINAL_STATES, LEASED_STATES, Outcome, Priority, Runtime, State, Verdict
 
 metadata = MetaData(
     naming_convention={
@@ -53,8 +53,14 @@ callers = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("runtime", Text),  # the only tier this caller's jobs may run on; None: any
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("quotas", JSONB, nullable=False, server_default=text("'{}'")),  # domain.quotas.Quotas
+    Column("most_running", Integer),  # jobs at a time; None: as many as there is room for
+    Column("served_at", DateTime(timezone=True)),  # when the fair claim last chose it
     UniqueConstraint("name"),
+    CheckConstraint(_one_of("runtime", Runtime), name="runtime"),
+    CheckConstraint("most_running >= 0", name="most_running"),
 )
 
 api_keys = Table(
@@ -66,7 +72,24 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("scopes", ARRAY(Text), nullable=False, server_default=text("'{submit,read}'")),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),  # to the minute: written rarely
     UniqueConstraint("hash"),
+    CheckConstraint("scopes <@ ARRAY['submit', 'read', 'admin']", name="scopes"),
+    Index("ix_api_keys_caller_id", "caller_id"),
+)
+
+#: What a caller's `Idempotency-Key` made, so that the same request makes nothing more.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # of method, path and body
+    Column("made", Uuid, nullable=False),  # the id of what was made
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 jobs = Table(
@@ -86,8 +109,12 @@ jobs = Table(
     Column("stdin", LargeBinary),
     Column("args", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("env", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("files", JSONB(none_as_null=True)),  # domain.files.Given of each input; null without any
+    Column("inline_files", LargeBinary),  # the contents of the inline ones, one after the other
     Column("labels", JSONB, nullable=False, server_default=text("'{}'")),
     Column("reuse", Text, nullable=False, server_default="never"),
+    Column("runtime", Text, nullable=False, server_default=Runtime.RUNC.value),
+    Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
     Column("priority", Text, nullable=False, server_default=Priority.INTERACTIVE.value),
     Column("cache", Boolean, nullable=False, server_default=text("false")),
     # What was asked for, of a task.
@@ -115,6 +142,7 @@ jobs = Table(
     CheckConstraint(_one_of("state", State), name="state"),
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("reuse IN ('never', 'caller')", name="reuse"),
+    CheckConstraint(_one_of("runtime", Runtime), name="runtime"),
     CheckConstraint(_one_of("priority", Priority), name="priority"),
     CheckConstraint(_one_of("outcome", Outcome), name="outcome"),
     CheckConstraint(_one_of("next_state", LEASED_STATES), name="next_state"),
@@ -129,6 +157,8 @@ jobs = Table(
         name="finished_at_iff_final",
     ),
     Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    Index("ix_jobs_waiting", "caller_id", "id", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
     Index("ix_jobs_queued", "rung_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leased", "lease_until", postgresql_where=text("lease_token IS NOT NULL")),
 )
@@ -147,6 +177,8 @@ attempts = Table(
     Column("stderr", LargeBinary, nullable=False, server_default=text("''")),
     Column("stdout_bytes", BigInteger, nullable=False, server_default="0"),  # written, not only kept
     Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("stdout_head", BigInteger),  # bytes kept from before what was left out; None: nothing was
+    Column("stderr_head", BigInteger),
     Column("wall_s", Double),
     Column("cpu_s", Double),
     Column("peak_memory_bytes", BigInteger),
@@ -158,6 +190,9 @@ attempts = Table(
     Column("image_digest", Text),
     Column("runtime", Text),
     Column("worker", Text),
+    Column("artifacts", Integer, nullable=False, server_default="0"),  # how many it left
+    Column("left_out", JSONB(none_as_null=True)),  # {"files": {name: LeftOut}, "more": count}; null for nothing
+    Column("results", JSONB(none_as_null=True)),  # tables and charts, as worker.results lets them pass
     Column("profile", Text),
     Column("limits", JSONB),
     Column("cached", Boolean, nullable=False, server_default=text("false")),  # an earlier run's result
@@ -179,7 +214,7 @@ attempts = Table(
 artifacts = Table(
     "artifacts",
     metadata,
-    Column("id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),  # domain.files.artifact_key says where its content is
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("name", Text, nullable=False),  # as the program called it, made safe to show
@@ -188,6 +223,20 @@ artifacts = Table(
     Column("sha256", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     UniqueConstraint("job_id", "attempt", "name"),
+    Index("ix_artifacts_created_at", "created_at"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # domain.files.file_key says where its content is
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("sha256", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Index("ix_files_caller_id", "caller_id"),
+    Index("ix_files_created_at", "created_at"),
 )
 
 workers = Table(
@@ -242,11 +291,13 @@ response_cache = Table(
     metadata,
     Column("key", LargeBinary, primary_key=True),
     Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", Uuid, nullable=False),  # which asked
     Column("answer", JSONB, nullable=False),
     Column("hits", BigInteger, nullable=False, server_default="0"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Index("ix_response_cache_caller_id", "caller_id"),
+    Index("ix_response_cache_job_id", "job_id"),
     Index("ix_response_cache_used_at", "used_at"),
 )
 
@@ -264,5 +315,6 @@ execution_cache = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("used_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Index("ix_execution_cache_caller_id", "caller_id"),
+    Index("ix_execution_cache_job_id", "job_id"),
     Index("ix_execution_cache_used_at", "used_at"),
 )

@@ -230,12 +230,13 @@ def _hit(table: Any, *columns: Any) -> Executable:
 #: key, caller_id -> the answer, and counts the hit.
 CACHED_ANSWER: Executable = _hit(response_cache, response_cache.c.answer)
 
-#: key, caller_id, answer (JSON as text): what is there already stays.
+#: key, caller_id, job_id, answer (JSON as text): what is there already stays.
 KEEP_ANSWER: Executable = (
     pg_insert(response_cache)
     .values(
         key=bindparam("b_key", type_=LargeBinary),
         caller_id=bindparam("b_caller_id", type_=Uuid),
+        job_id=bindparam("b_job_id", type_=Uuid),
         answer=_json("b_answer"),
     )
     .on_conflict_do_nothing()

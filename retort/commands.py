@@ -39,11 +39,13 @@ def environment(**more: str) -> dict[str, str]:
 
 def for_api(env: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that the API process gets."""
+    prefixes: tuple[str, ...] = _API_MAY_SEE_PREFIXES
+    if env.get("RETORT_STORAGE_URL", "").startswith("s3://"):  # it reads and writes files there
+        prefixes += ("AWS_",)
     return {
         name: value
         for name, value in env.items()
-        if (name in _API_MAY_SEE or name.startswith(_API_MAY_SEE_PREFIXES))
-        and not name.startswith(_API_MAY_NOT_SEE_PREFIX)
+        if (name in _API_MAY_SEE or name.startswith(prefixes)) and not name.startswith(_API_MAY_NOT_SEE_PREFIX)
     }
 
 
@@ -67,8 +69,9 @@ def migrate() -> list[str]:
 
 
 def first_key(name: str) -> list[str]:
-    """Print a new API key, once, if there is none yet."""
-    return python("api.keys", "create", name, "--if-none")
+    """Print a new API key that is good for everything, once, if there is none yet."""
+    scopes = ("--scope", "submit", "--scope", "read", "--scope", "admin")
+    return python("api.keys", "create", name, "--if-none", *scopes)
 
 
 def api() -> list[str]:

@@ -1,6 +1,5 @@
 """What `retort doctor` looks at: everything the service needs from its machine, each with what to do."""
 
-import json
 import os
 import platform
 import re
@@ -9,11 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retort import commands
+from retort import commands, proofs
+from retort.findings import Check
 from retort.state import StateFolder
 
 FREE_DISK_GB = 5
@@ -22,20 +21,6 @@ FREE_MEMORY_MB = 1024
 #: Versions in which flaws that matter for sandboxes were fixed, by release series; checked 2026-11-21.
 ENGINE_FIXED = ((29, 5, 1),)  # archive endpoints (host root); AF_ALG in the default seccomp profile: 29.4.3
 RUNC_FIXED = ((1, 2, 8), (1, 3, 3))
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. `ok` is None where it is no failure but a person should know."""
-
-    name: str
-    ok: bool | None
-    found: str
-    todo: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def examine(state: StateFolder, host: str, port: int) -> Iterator[Check]:
@@ -53,7 +38,11 @@ def examine(state: StateFolder, host: str, port: int) -> Iterator[Check]:
         yield from _versions(info)
         yield from _engine_settings(info)
         yield from _images()
-        yield from _posture()
+        runtimes = info.get("Runtimes") or {}
+        yield from proofs.proven(_module, "runc")
+        if "runsc" in runtimes:
+            yield proofs.runsc_version()
+            yield from proofs.proven(_module, "runsc")
 
 
 def _python() -> Check:
@@ -176,9 +165,11 @@ def _engine_settings(info: dict[str, Any]) -> Iterator[Check]:
     yield Check("storage", True, str(info.get("Driver")))
     runtimes = info.get("Runtimes") or {}
     yield Check("runtime runc", "runc" in runtimes, ", ".join(sorted(runtimes)), "Install runc.")
-    todo = "With gVisor (runsc) sandboxes do not share the host's kernel: install it for code of strangers."
+    todo = (
+        "With gVisor sandboxes do not share the host's kernel: `retort engine gvisor` installs it where it can."
+    )
     yield Check("runtime runsc", True if "runsc" in runtimes else None,
-                "installed" if "runsc" in runtimes else "not installed", todo)  # fmt: skip
+                "registered" if "runsc" in runtimes else "not registered with the engine", todo)  # fmt: skip
 
 
 def _images() -> Iterator[Check]:
@@ -189,25 +180,6 @@ def _images() -> Iterator[Check]:
     todo = "Build it: `make images`, or `python -m worker.sandbox.images build`."
     for words in lines:
         yield Check(f"image {words[0]}", words[-1] == "built", words[-1], todo)
-
-
-def _posture() -> Iterator[Check]:
-    """The proof: what a probe container really got, against what it must have."""
-    code, out, err = _module("worker.sandbox.posture")
-    try:
-        found = json.loads(out)
-    except ValueError:
-        todo = "Sandboxes cannot be trusted before this works: see the message."
-        yield Check("sandbox posture", False, _last_line(err) or f"exit code {code}", todo)
-        return
-    wrong = [entry for entry in found if not entry["ok"]]
-    for entry in wrong:
-        todo = f"Must be {entry['expected']}. The worker refuses jobs until it is."
-        yield Check(f"sandbox: {entry['check']}", False, str(entry["found"]), todo)
-    if not wrong:
-        yield Check(
-            "sandbox posture", code == 0, f"{len(found)} limits and settings proved in a probe container"
-        )
 
 
 def _module(name: str, *args: str) -> tuple[int, str, str]:

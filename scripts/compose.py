@@ -29,7 +29,7 @@ from docker.utils.build import exclude_paths
 from retort import engine
 from retort.state import StateFolder
 from worker.sandbox.base import BaseImageError, ensure_base
-from worker.sandbox.context import extra_authorities, pip_arguments
+from worker.sandbox.context import extra_authorities, package_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".retort" / "compose"
@@ -142,10 +142,10 @@ def tag(target: str) -> str:
 
 
 def base_image() -> str:
-    """RETORT_BASE_IMAGE, or the default of the Dockerfile."""
+    """RETORT_SERVICE_BASE_IMAGE, or the default of the Dockerfile."""
     found = re.search(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert found is not None  # noqa: S101 - ours
-    return os.environ.get("RETORT_BASE_IMAGE") or found[1]
+    return os.environ.get("RETORT_SERVICE_BASE_IMAGE") or found[1]
 
 
 def build(target: str, say: Say, client: docker.DockerClient) -> str:
@@ -161,7 +161,7 @@ def build(target: str, say: Say, client: docker.DockerClient) -> str:
         say(f"building {name}")
     else:
         return name
-    arguments, network = pip_arguments(os.environ)
+    arguments, network = package_arguments(os.environ)
     log: list[str] = []
     try:
         ensure_base(base_image(), say, client)

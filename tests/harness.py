@@ -29,12 +29,12 @@ ROOT = Path(__file__).parents[1]
 LIMITS = load_profiles()["standard"].defaults
 
 
-def eventually(true: Callable[[], bool], what: str, within_s: float = 40) -> None:
+def eventually(true: Callable[[], bool], what: str | Callable[[], str], within_s: float = 40) -> None:
     """Look until something is so. The bound only ends a test that has failed already."""
     until = time.monotonic() + within_s
     while not true():
         if time.monotonic() > until:
-            raise AssertionError(f"never: {what}")
+            raise AssertionError(f"never: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
@@ -213,7 +213,12 @@ class Worker:
     ) -> None:
         self.log = log
         self.instance = instance
-        given = {"database_url": database_url, "redis_url": redis_url, "warm_least": "1"}
+        given = {
+            "database_url": database_url,
+            "redis_url": redis_url,
+            "warm_least": "1",
+            "warm_languages": "python",
+        }
         given |= {"state_dir": str(log.parent), **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(

@@ -3,12 +3,13 @@
 import time
 from uuid import UUID, uuid4
 
-from domain.bell import QUEUES
+from domain.bell import queue_of, queues_of
 from domain.states import State
+from worker.broker import Bell
 from worker.generating import Generating
 from worker.leases import Leases
 from worker.pipeline import Pipeline
-from worker.store import Store
+from worker.store import ClaimedJob, Store
 
 
 class Steps:
@@ -19,12 +20,14 @@ class Steps:
         *,
         store: Store,
         leases: Leases,
+        bell: Bell,
         worker: str,
         running: Pipeline | None = None,
         generating: Generating | None = None,
     ) -> None:
         self._store = store
         self._leases = leases
+        self._bell = bell
         self._worker = worker
         self._running = running
         self._generating = generating
@@ -40,17 +43,27 @@ class Steps:
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues that it listens to."""
-        return tuple(queue for state in self.serves for queue in QUEUES[state])
+        tiers = () if self._running is None else self._running.tiers
+        return tuple(queue for state in self.serves for queue in queues_of(state, tiers))
 
     def advance(self, job_id: UUID) -> None:
-        """Do the next step of a job, if it is to be had. Returning without a claim leaves it to the sweeper."""
+        """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
         self.advanced_at = time.monotonic()
         states = self._open()
         if self.draining or not states:
             return
-        job = self._store.claim(job_id, uuid4(), self._worker, *states)
+        tiers = () if self._running is None else self._running.runtimes
+        job = self._store.claim_next(job_id, uuid4(), self._worker, *states, runtimes=tiers)
         if job is None:
             return
+        try:
+            self._step(job)
+        finally:
+            if job.limited:
+                # Its caller may run one more now. The bell says that there is work, not which.
+                self._bell.ring(job.id, queue_of(job.state, job.priority, job.runtime))
+
+    def _step(self, job: ClaimedJob) -> None:
         with self._leases.hold(job) as lease:
             if job.state is State.RUNNING and self._running is not None:
                 self._running.run(job, lease)

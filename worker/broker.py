@@ -1,6 +1,8 @@
 """The one door to the broker: the Celery app, the doorbell, and what is published on it."""
 
 import logging
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +15,15 @@ from domain.bell import (
     ADVANCE,
     ALL_QUEUES,
     BATCH_SUFFIX,
+    CANCELS_CHANNEL,
+    OUTPUT_CHANNEL,
+    OUTPUT_ENTRIES,
+    OUTPUT_KEPT_S,
     SANDBOX_QUEUE,
     STATES_CHANNEL,
+    Output,
     celery_broker_url,
+    output_key,
     state_message,
 )
 from domain.states import State
@@ -90,6 +98,41 @@ class Bell:
         except (OSError, redis.RedisError) as e:
             log.warning("could not publish a state; clients will poll: %s", e, extra={"job_id": str(job_id)})
 
+    def show(self, job_id: UUID, parts: list[Output]) -> bool:
+        """Add to a job's live output, and tell that there is more; whether the broker took it."""
+        key = output_key(job_id)
+        try:
+            with self._redis.pipeline(transaction=False) as sent:
+                for part in parts:
+                    fields: Any = part.fields()
+                    sent.xadd(key, fields, maxlen=OUTPUT_ENTRIES, approximate=False)
+                sent.expire(key, OUTPUT_KEPT_S)
+                sent.publish(OUTPUT_CHANNEL, str(job_id))
+                sent.execute()
+        except (OSError, redis.RedisError) as e:
+            log.warning("could not publish output: %s", e, extra={"job_id": str(job_id)})
+            return False
+        return True
+
+    def cancels(self, stopped: Callable[[], bool]) -> Iterator[UUID]:
+        """Ids of jobs that were cancelled while a worker had them, until stopped; a lost one costs time."""
+        away = False
+        while not stopped():
+            try:
+                pubsub: Any = self._redis.pubsub
+                with pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.subscribe(CANCELS_CHANNEL)
+                    away = False
+                    while not stopped():
+                        message = channel.get_message(timeout=1.0)
+                        if message is not None:
+                            yield from _ids(message["data"])
+            except (OSError, redis.RedisError) as e:
+                if not away:
+                    log.warning("cancelled jobs are not told at once, but noticed at heartbeats: %s", e)
+                away = True
+                time.sleep(1.0)
+
     def waiting(self, *queues: str) -> int | None:
         """Messages in these queues (all, if none is named) that nobody took; None while the broker is away."""
         try:
@@ -104,3 +147,11 @@ class Bell:
     def close(self) -> None:
         """Hang up."""
         self._redis.close()
+
+
+def _ids(data: bytes) -> Iterator[UUID]:
+    """The id that a message is; none, where it is something else."""
+    try:
+        yield UUID(data.decode())
+    except ValueError:
+        log.warning("a message on the channel of cancelled jobs is not one of ours")

@@ -107,7 +107,7 @@ class Generating:
         messages = conversation(
             self._rules,
             coming,
-            language=job.language,
+            language=job.language_name,
             task=task.text,
             check=task.check,
             limits=job.limits,
@@ -121,10 +121,10 @@ class Generating:
             if answer.finish == Finish.REFUSAL:
                 return answer, Extracted(None, Problem.REFUSED)
             cut = answer.finish == Finish.LENGTH
-            extracted = extract(answer.text, job.language, cut=cut, most=self._rules.extract_most)
+            extracted = extract(answer.text, job.language_name, cut=cut, most=self._rules.extract_most)
             if extracted.problem is not Problem.CUT_OFF:
                 break
-            messages = shorten(self._rules, messages, answer.text, job.language)
+            messages = shorten(self._rules, messages, answer.text, job.language_name)
         return answer, extracted
 
     def _ask(
@@ -143,7 +143,7 @@ class Generating:
     ) -> Iterator[Want]:
         """What is asked for, the best first; the next is for where the one before leaves no model."""
         rules, policy = self._rules, task.policy
-        system = system_prompt(job.language)
+        system = system_prompt(job.language_name)
         temperature = policy.temperature
         if temperature is None:
             temperature = rules.fresh_temperature if coming.fresh else rules.temperature
@@ -151,6 +151,7 @@ class Generating:
         want = Want(
             caller=str(job.caller_id),
             messages=messages,
+            job=str(job.id),
             system=system,
             temperature=temperature,
             top_p=policy.top_p,
@@ -204,7 +205,7 @@ class Generating:
         draft = Draft(code, answer.model, cost_usd=cost, scripted=scripted, choice=answer.choice)
         if self._tasks.hand_over(job, round_, draft):
             self._bell.tell(job.id, State.QUEUED)
-            self._bell.ring(job.id, queue_of(State.RUNNING, job.priority))
+            self._bell.ring(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
 
     def _no_code(
         self,

@@ -33,13 +33,31 @@ class Hot:
         Raises:
             OperationalError: the database is away.
         """
+        return self._first(statement, parameters, None)
+
+    def first_under(self, lock: int, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The same, while no other statement runs under this lock: it sees what the one before it did.
+
+        Raises:
+            OperationalError: the database is away.
+        """
+        return self._first(statement, parameters, lock)
+
+    def _first(self, statement: Executable, parameters: dict[str, Any], lock: int | None) -> Any | None:
         compiled, sql = self._sql(statement)
         values = compiled.construct_params(parameters)
         for fresh in (False, True):
             try:
                 cursor = self._cursor(fresh=fresh)
-                cursor.execute(sql, values, prepare=True)
-                row = cursor.fetchone()
+                if lock is None:
+                    cursor.execute(sql, values, prepare=True)
+                    row = cursor.fetchone()
+                else:
+                    # One round trip, and the end of the transaction.
+                    with cursor.connection.pipeline(), cursor.connection.transaction():
+                        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (lock,), prepare=True)
+                        cursor.execute(sql, values, prepare=True)
+                        row = cursor.fetchone()
             except (psycopg.OperationalError, psycopg.InterfaceError) as e:
                 self._drop()
                 if fresh:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.states import State
+from domain.states import Runtime, State
+from storage.store import StorageError
 from worker.advance import Steps
 from worker.broker import Bell
 from worker.leases import Leases
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 SWEEP_S = 1.0
 REPORT_S = 1.0
 
+#: Seconds between looks for files and artifacts that nobody needs any more.
+RETAIN_S = 600.0
+
 #: Seconds between tries to examine the sandboxes, and between examinations.
 GUARD_S = 2.0
 POSTURE_S = 3600.0
@@ -36,9 +40,16 @@ OVERDUE_S = 5
 OVERDUE_BUSY_S = 60
 SHORT_QUEUE = 50
 
+#: Seconds between looks for jobs whose tier nobody offers, and for how long nobody may.
+STRANDED_S = 10.0
+STRANDED_AFTER_S = 600.0
+
 #: Jobs rung for in one sweep.
 RINGS = 500
 
+#: Seconds between two looks for Idempotency-Keys that have expired, and how many are forgotten at once.
+FORGET_S = 300.0
+FORGOTTEN_AT_ONCE = 1000
 #: What a worker is called that does these steps.
 ROLES = {State.RUNNING: "sandbox", State.GENERATING: "model"}
 
@@ -74,6 +85,8 @@ class Every:
                 self._step()
             except SQLAlchemyError as e:
                 log.warning("%s: the database is away: %s", self._name, str(e).splitlines()[0])
+            except StorageError as e:
+                log.warning("%s: %s", self._name, e)
             except Exception:  # a worker whose sweeper ended unnoticed would lose jobs
                 log.exception("%s failed; it goes on", self._name)
             if self._stop.wait(self._seconds):
@@ -97,39 +110,71 @@ def sweep(store: Store, bell: Bell) -> None:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 
 
+def forget(store: Store, hours: int) -> None:
+    """Forget Idempotency-Keys that have expired, a bounded number at a time."""
+    while store.forget_keys(hours=hours, most=FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
+        pass
+
+
+class Stranded:
+    """Ends jobs for a tier that no live worker has offered for a while: no other tier stands in for it."""
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+        # Counted from our own start: who has just come knows nothing of before.
+        self._offered_at = dict.fromkeys(Runtime, time.monotonic())
+
+    def step(self) -> None:
+        """Look who offers what."""
+        now = time.monotonic()
+        offered = self._store.offered()
+        if not offered:  # nobody runs programs at all: they may be restarting, and jobs wait
+            self._offered_at = dict.fromkeys(Runtime, now)
+        for name in offered:
+            self._offered_at[Runtime(name)] = now
+        gone = [each for each, at in self._offered_at.items() if now - at > STRANDED_AFTER_S]
+        if not gone:
+            return
+        for job_id in self._store.break_stranded(gone, after_s=int(STRANDED_AFTER_S)):
+            log.error("job given up: no worker offers its runtime", extra={"job_id": str(job_id)})
+            self._bell.tell(job_id, State.BROKEN)
+
+
 class Guard:
-    """Lets the pool serve while its sandboxes are what they must be, looked at now and every hour."""
+    """Lets the pool use each tier while its sandboxes are what they must be, looked at now and every hour."""
 
     def __init__(self, *, engine: Engine, pool: Pool, image: str) -> None:
         self._engine = engine
         self._pool = pool
         self._image = image
-        self._next = 0.0
+        self._next = dict.fromkeys(pool.settings.runtimes, 0.0)
 
     def step(self) -> None:
-        """Look, if it is time; an engine that is away is asked again at the next step."""
-        if time.monotonic() < self._next:
-            return
-        settings = self._pool.settings
-        instance = f"{settings.instance}.posture"
+        """Look at the tiers for which it is time."""
+        for runtime, due in self._next.items():
+            if time.monotonic() >= due:
+                self._examine(runtime)
+
+    def _examine(self, runtime: Runtime) -> None:
+        """Look at one tier; if the engine is away or lacks it, it is asked again at the next step."""
+        instance = f"{self._pool.settings.instance}.posture"
         try:
             for container in self._engine.labelled(LABEL_INSTANCE, instance):
                 self._engine.remove(container["Id"])
-            checks = posture.examine(self._engine, self._image, settings.runtime, instance, trials=False)
+            checks = posture.examine(self._engine, self._image, runtime, instance, trials=False)
         except (EngineError, CellLost) as e:
             hint = f"; build it with: {BUILD_COMMAND}" if isinstance(e, NoSuchImage) else ""
-            why = f"sandboxes could not be examined: {e}{hint}"
-            if self._pool.refusal != why:
-                log.warning("%s", why)
-            self._pool.refusal = why
+            self._refuse(runtime, f"sandboxes on {runtime} could not be examined: {e}{hint}")
             return
-        self._next = time.monotonic() + POSTURE_S
+        self._next[runtime] = time.monotonic() + POSTURE_S
         bad = posture.differences(checks)
-        if bad:
-            log.critical("sandboxes are not what they must be, no work is taken: %s", bad)
-            self._pool.refusal = f"sandboxes are not what they must be: {bad}"
-        else:
-            self._pool.refusal = None
+        self._refuse(runtime, bad and f"sandboxes on {runtime} are not what they must be: {bad}")
+
+    def _refuse(self, runtime: Runtime, why: str | None) -> None:
+        if why is not None and self._pool.refusals.get(runtime) != why:
+            log.critical("no work is taken: %s", why)
+        self._pool.refuse(runtime, why)
 
 
 class Reporter:

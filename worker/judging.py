@@ -34,7 +34,7 @@ class Judging:
         """What is run for a job: its own code, or a task's program, with the tests if it has some."""
         if job.task is None:
             return checks.Harnessed(job.code or "")
-        return checks.harness(job.language, _code(job.task), job.task.check)
+        return checks.harness(job.language_name, _code(job.task), job.task.check)
 
     def settle(self, job: ClaimedJob, task: ClaimedTask, attempt: dict[str, Any], token: str | None) -> bool:
         """Judge and record a run that ended with a verdict; whether the lease held."""
@@ -94,8 +94,10 @@ class Judging:
         larger = self._profiles[self._profiles[job.profile].larger or job.profile]
         defaults = larger.defaults.as_dict()
         now = job.limits.as_dict()
-        wanted = {
-            name: max(now[name], min(choice, larger.choices[name].most)) for name, choice in defaults.items()
+        wanted: dict[str, Any] = {
+            # None is no limit, which is more than any.
+            name: None if None in (now[name], usual) else max(now[name], min(usual, larger.choices[name].most))
+            for name, usual in defaults.items()
         }
         return larger.name, Limits(**wanted)
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from domain.bell import LEASE_S
 from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
+
+#: Jobs of which we remember that somebody said they were taken from their worker.
+_MOST_TOLD = 1000
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Leases:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: dict[UUID, Lease] = {}
+        self._told: OrderedDict[UUID, None] = OrderedDict()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
@@ -69,12 +74,25 @@ class Leases:
         self._stop.set()
         self._thread.join(LEASE_S)
 
+    def told(self, job_id: UUID) -> None:
+        """Somebody says that a job was taken from its worker. Whether it is so, its lease tells."""
+        with self._lock:
+            self._told[job_id] = None
+            while len(self._told) > _MOST_TOLD:
+                self._told.popitem(last=False)
+            ours = any(lease.job_id == job_id for lease in self._held.values())
+        if ours:
+            self.extend()
+
     @contextmanager
     def hold(self, job: ClaimedJob) -> Iterator[Lease]:
         """Keep a job's lease while the block runs."""
         lease = Lease(job.id, job.token)
         with self._lock:
             self._held[job.token] = lease
+            told = job.id in self._told
+        if told:  # between its claim and now
+            self.extend()
         try:
             yield lease
         finally:

@@ -5,26 +5,32 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
 
 from domain.bell import ADVANCE
-from domain.limits import load_languages, load_profiles
+from domain.languages import Language, load_languages
+from domain.limits import Profile, load_profiles
 from domain.logs import configure
+from storage.store import Storage, default_url
 from worker import asking, housekeeping
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
+from worker.cancels import Cancels
 from worker.generating import Generating
 from worker.judging import Judging
+from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
+from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
-from worker.pipeline import Images, Pipeline
+from worker.pipeline import Pipeline
+from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool, PoolSettings
@@ -50,9 +56,35 @@ def only_one(settings: WorkerSettings) -> Iterator[None]:
         yield
 
 
-def _tags() -> dict[str, str]:
-    """The images as this version of the code wants them."""
-    return {language.image: images.expected_tag(language.image) for language in load_languages().values()}
+def _keep_warm(
+    settings: WorkerSettings,
+    pool: Pool,
+    offers: Offers,
+    languages: Mapping[str, Language],
+    profiles: Mapping[str, Profile],
+) -> None:
+    """Have cells of the common languages kept from the start: of each its first image, for the first profile.
+
+    Cells of all else are kept from their first job.
+    """
+    for name in settings.warm:
+        if name not in languages:
+            raise SystemExit(f"RETORT_WARM_LANGUAGES names {name!r}; there are {', '.join(languages)}")
+        language = languages[name]
+        try:
+            _, tag = offers.choose(name, language.profiles[0])
+        except NotOffered:
+            continue  # not built, or the engine is away; its first job begins
+        pool.shelf(tag, profiles[language.profiles[0]], runtime=settings.tiers[0])
+
+
+def _memory_mb(engine: Engine) -> int:
+    """Three quarters of the memory of the engine's host, which need not be ours; 0 if it does not tell."""
+    try:
+        return int(engine.info().get("MemTotal") or 0) * 3 // 4 >> 20
+    except EngineError as e:
+        log.warning("no ceiling for the memory of the sandboxes: %s", e)
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,40 +115,44 @@ class Wiring:
     def running(self) -> tuple[Pipeline, Part]:
         """What runs programs."""
         settings = self.settings
+        storage = Storage(settings.storage_url or default_url(settings.state_dir))
         engine = Engine()
         pool = Pool(
             engine,
             PoolSettings(
                 instance=settings.instance,
-                runtime=settings.runtime,
+                runtimes=settings.tiers,
                 least=settings.warm_least,
                 most=settings.warm_most,
                 cells=settings.jobs + settings.warm_most + 2,
+                memory_mb=settings.sandbox_memory_mb or _memory_mb(engine),
             ),
         )
         self.closing.callback(pool.close)
         pool.open()
+        live = Live(self.bell)
+        live.open()
+        self.closing.callback(live.close)
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
-        found = Images(engine, _tags())
-        for language in languages.values():
-            # The default profile's cells are kept from the start, the others' from their first job.
-            pool.shelf(
-                found.tags[language.image],
-                profiles[language.profiles[0]],
-                images.mentions(language.image),
-            )
+        offers = Offers(engine, languages)
+        pool.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
+        _keep_warm(settings, pool, offers, languages, profiles)
         pipeline = Pipeline(
             store=self.store,
             pool=pool,
             bell=self.bell,
-            images=found,
+            live=live,
+            offers=offers,
             profiles=profiles,
-            languages=languages,
             judging=Judging(self.tasks, self.bell, self.rules, profiles),
             memory=Memory(self.tasks),
+            storage=storage,
         )
-        guard = housekeeping.Guard(engine=engine, pool=pool, image=found.tags["python"])
+        retention = Retention(
+            self.store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
+        )
+        guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
 
         def why_not() -> str | None:
             try:
@@ -127,8 +163,17 @@ class Wiring:
 
         return pipeline, Part(
             why_not,
-            lambda: {"pool": asdict(pool.stats)},
-            (housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),),
+            lambda: {
+                "runtimes": list(pool.settings.runtimes),
+                "refusals": dict(pool.refusals),
+                "pool": pool.stats.as_dict(),
+                "images": offers.facts(),
+            },
+            (
+                housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
+                housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
+                housekeeping.Every(LOOK_S, "images", offers.look),
+            ),
         )
 
     def generating(self) -> tuple[Generating, Part] | None:
@@ -159,6 +204,7 @@ def run(settings: WorkerSettings) -> int:
         if not parts:
             raise SystemExit(f"nothing to serve: no model gateway is configured. {asking.WHAT_TO_SET}")
         steps = Steps(
+            bell=wiring.bell,
             store=store,
             leases=wiring.leases,
             worker=settings.instance,
@@ -184,10 +230,19 @@ def run(settings: WorkerSettings) -> int:
         for every in (
             *(each for part in parts for each in part.every),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),
+            housekeeping.Every(housekeeping.STRANDED_S, "tiers", housekeeping.Stranded(store, bell).step),
             housekeeping.Every(housekeeping.REPORT_S, "reporter", reporter.step),
+            housekeeping.Every(
+                housekeeping.FORGET_S,
+                "forgetter",
+                lambda: housekeeping.forget(store, settings.idempotency_hours),
+            ),
         ):
             every.open()
             closing.callback(every.close)
+        cancels = Cancels(wiring.bell, wiring.leases)
+        cancels.open()
+        closing.callback(cancels.close)
         return serve(wiring.app, steps, settings, threads=wiring.jobs)
 
 

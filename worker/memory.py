@@ -59,7 +59,7 @@ def _worth_keeping(attempt: Mapping[str, Any]) -> bool:
         attempt["verdict"] == Verdict.OK
         and attempt.get("check_passed") is not False
         and not attempt.get("oom_kills")
-        and not attempt.get("artifacts")  # only what is in the row can be given again
+        and "kept" not in attempt  # only outputs can be given again, not what it left
         and complete
         and len(attempt["stdout"]) + len(attempt["stderr"]) <= MOST_BYTES
     )
@@ -81,6 +81,8 @@ def _key(job: ClaimedJob, file: str, digest: str) -> bytes:
         env=job.env,
         profile=job.profile,
         limits=job.limits,
+        runtime=job.runtime,
         image_digest=digest,
         check=check,
+        files={given["name"]: given["sha256"] for given in job.files},
     )

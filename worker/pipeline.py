@@ -1,20 +1,26 @@
 """The step in which a program runs: in a cell, recorded, told, and judged where it is a task's."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from domain.bell import MAX_CLAIMS
-from domain.limits import Language, Profile
-from domain.states import State, Verdict
+from domain.bell import MAX_CLAIMS, queue_of
+from domain.languages import Language
+from domain.limits import Profile
+from domain.results import believed
+from domain.states import Runtime, State, Verdict
+from storage.store import Storage, StorageError
 from worker.broker import Bell
 from worker.checks import Harnessed
+from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
+from worker.languages import NotOffered, Offers
 from worker.leases import Lease
+from worker.live import Live
 from worker.memory import Memory
-from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
-from worker.sandbox.running import Ending, Program
+from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import decide
 from worker.store import ClaimedJob, Store
@@ -27,23 +33,16 @@ CRASHES = 2
 _NO_OUTPUT = {"stdout": b"", "stderr": b"", "stdout_bytes": 0, "stderr_bytes": 0}
 
 
-class Images:
-    """Which image runs a language, and the content id of that image."""
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A claimed job, and what it is run with."""
 
-    def __init__(self, engine: Engine, tags: Mapping[str, str]) -> None:
-        self.tags = tags
-        self._engine = engine
-        self._digests: dict[str, str] = {}
-
-    def digest(self, tag: str) -> str | None:
-        """The content id; None if the engine does not tell. Asked for once: a tag of ours never moves."""
-        if tag not in self._digests:
-            try:
-                self._digests[tag] = self._engine.image_digest(tag)
-            except EngineError as e:
-                log.warning("no content id of %s: %s", tag, e)
-                return None
-        return self._digests[tag]
+    job: ClaimedJob
+    lease: Lease
+    language: Language
+    image: str
+    profile: Profile
+    harnessed: Harnessed
 
 
 class Pipeline:
@@ -55,20 +54,22 @@ class Pipeline:
         store: Store,
         pool: Pool,
         bell: Bell,
-        images: Images,
+        live: Live,
+        offers: Offers,
         profiles: Mapping[str, Profile],
-        languages: Mapping[str, Language],
         judging: Judging,
         memory: Memory,
+        storage: Storage,
     ) -> None:
         self._judging = judging
         self._memory = memory
+        self._storage = storage
         self._store = store
         self._pool = pool
         self._bell = bell
-        self._images = images
+        self._live = live
+        self._offers = offers
         self._profiles = profiles
-        self._languages = languages
         self._worker = pool.settings.instance
 
     @property
@@ -76,37 +77,68 @@ class Pipeline:
         """Why no program can be run now; None where one can."""
         return self._pool.why_not
 
+    @property
+    def tiers(self) -> tuple[Runtime, ...]:
+        """The tiers that this worker offers."""
+        return self._pool.settings.runtimes
+
+    @property
+    def runtimes(self) -> tuple[Runtime, ...]:
+        """Those of them that may be used now."""
+        return self._pool.runtimes
+
     def run(self, job: ClaimedJob, lease: Lease) -> None:
         """Run a claimed job's program."""
         try:
-            image = self._images.tags[self._languages[job.language].image]
             profile = self._profiles[job.profile]
-        except KeyError as e:
-            # Stored by another version, or with other profiles; no retry here would change it.
-            reason = f"this worker does not know {e}"
-            self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT})
-            self._bell.tell(job.id, State.BROKEN)
+            language, image = self._offers.choose(job.language, job.profile)
+        except (KeyError, NotOffered) as e:
+            # Stored by another version, with other profiles or images; no retry here would change it.
+            self._break(job, str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}")
             return
-        if job.cache and self._recalled(job, image):
+        if job.bound_to not in (None, job.runtime):
+            # Bound since it was stored. Where its caller's code may run is not for a retry to bend.
+            self._break(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
             return
-        harnessed = self._judging.harness(job)
+        if job.cache and self._recalled(job, language, image):
+            return
+        step = _Step(job, lease, language, image, profile, self._judging.harness(job))
+        try:
+            with inputs(job, self._storage) as files:
+                self._lend(step, files)
+        except InputGone as e:
+            self._break(job, str(e))
+        except StorageError as e:
+            log.warning("no storage, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
+
+    def _lend(self, step: _Step, files: Sequence[Input]) -> None:
+        """Run it in a cell, if one can be had."""
+        job = step.job
         try:
             lent = self._pool.take(
-                image,
-                profile,
-                code=harnessed.code.encode(),
+                step.image,
+                step.profile,
+                runtime=job.runtime,
+                limits=job.limits,
+                code=step.harnessed.code.encode(),
                 caller=str(job.caller_id) if job.reuse == "caller" else None,
             )
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
             return
-        self._run(job, lease, lent, harnessed)
+        self._run(step, lent, files)
 
-    def _recalled(self, job: ClaimedJob, image: str) -> bool:
+    def _break(self, job: ClaimedJob, reason: str) -> None:
+        """It cannot run here, and no retry would change it."""
+        if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
+            self._bell.tell(job.id, State.BROKEN)
+
+    def _recalled(self, job: ClaimedJob, language: Language, image: str) -> bool:
         """Whether an equal run of the same caller gave the result."""
-        digest = self._images.digest(image)
-        attempt = self._memory.recall(job, self._languages[job.language].file, digest)
+        digest = self._offers.digest(image)
+        attempt = self._memory.recall(job, language.file, digest)
         if attempt is None:
             return False
         attempt |= {"image": image, "image_digest": digest, "worker": self._worker}
@@ -116,39 +148,47 @@ class Pipeline:
             self._bell.tell(job.id, State.FINISHED)
         return True
 
-    def _run(self, job: ClaimedJob, lease: Lease, lent: Lent, harnessed: Harnessed) -> None:
-        reusable = False
+    def _run(self, step: _Step, lent: Lent, files: Sequence[Input]) -> None:
+        job, reusable = step.job, False
+        artifacts = Artifacts(self._storage)
         reset = lent.cell.caller is not None
         try:
             try:
-                with lease.guarding(lent.cell.kill):
+                with step.lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
                     ending = lent.cell.run(
-                        self._program(job, harnessed.code),
+                        self._program(step, files),
                         reset=reset,
                         on_start=lambda: self._bell.tell(job.id, State.RUNNING),
+                        on_output=watched.note,
+                        sink=artifacts,
                     )
             except CellLost as e:
                 self._crashed(job, lent, str(e))
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(job, lent, ending, harnessed.token)
-            reusable = reset and ending.status is not None
+            self._finish(step, lent, ending, artifacts)
+            reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
-    def _program(self, job: ClaimedJob, code: str) -> Program:
+    @staticmethod
+    def _program(step: _Step, files: Sequence[Input]) -> Program:
+        job = step.job
         return Program(
-            code=code.encode(),
-            file=self._languages[job.language].file,
+            code=step.harnessed.code.encode(),
+            file=step.language.file,
+            compiled=step.language.compiled,
             limits=job.limits,
             args=job.args,
             env=job.env,
             stdin=job.stdin,
+            files=files,
+            collect=step.profile.files,
         )
 
-    def _finish(self, job: ClaimedJob, lent: Lent, ending: Ending, token: str | None) -> None:
-        decision = decide(ending)
+    def _finish(self, step: _Step, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
+        job, decision = step.job, decide(ending)
         attempt = {
             **self._attempt(lent),
             "verdict": decision.verdict.value,
@@ -158,17 +198,22 @@ class Pipeline:
             "stderr": ending.stderr,
             "stdout_bytes": ending.stdout_bytes,
             "stderr_bytes": ending.stderr_bytes,
+            "stdout_head": ending.stdout_head,
+            "stderr_head": ending.stderr_head,
             "wall_s": ending.wall_s,
             "cpu_s": ending.cpu_s,
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,
+            **_left(ending, artifacts),
         }
         if job.task is not None:
-            held = self._judging.settle(job, job.task, attempt, token)
-        elif held := self._store.finish(job, verdict=decision.verdict.value, reason=None, attempt=attempt):
+            held = self._judging.settle(job, job.task, attempt, step.harnessed.token)
+        elif held := self._store.finish(
+            job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt
+        ):
             self._bell.tell(job.id, State.FINISHED)
         if held and job.cache:
-            self._memory.keep(job, self._languages[job.language].file, attempt)
+            self._memory.keep(job, step.language.file, attempt)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
@@ -179,7 +224,7 @@ class Pipeline:
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
                 self._bell.tell(job.id, State.QUEUED)
-                self._bell.ring(job.id)
+                self._bell.ring(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
             return
         attempt["verdict"] = Verdict.SANDBOX_CRASH.value
         reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]
@@ -197,7 +242,21 @@ class Pipeline:
             "sandbox_start_s": lent.waited_s,
             "sandbox_reused": lent.reused,
             "image": spec.image,
-            "image_digest": self._images.digest(spec.image),
+            "image_digest": self._offers.digest(spec.image),
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _left(ending: Ending, artifacts: Artifacts) -> dict[str, Any]:
+    """What the program left, as its attempt records it; nothing at all where it left nothing."""
+    left_out = {**ending.left_out, **artifacts.not_stored}
+    if not (artifacts.kept or left_out or ending.left_out_more or artifacts.results):
+        return {}
+    told = {"files": left_out, "more": ending.left_out_more} if left_out or ending.left_out_more else None
+    return {
+        "kept": artifacts.kept,
+        "artifacts": len(artifacts.kept),
+        "left_out": told,
+        "results": believed(artifacts.results, {kept["name"] for kept in artifacts.kept}),
+    }

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
+from domain.states import Runtime
 
 
 def _default_jobs() -> int:
@@ -35,7 +36,11 @@ class WorkerSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
         description="Name of this worker; labels its containers. One process at a time may have it.",
     )
-    runtime: str = Field(default="runc", description="Container runtime; never falls back to another.")
+    runtimes: str = Field(
+        default=Runtime.RUNC.value,
+        pattern=r"^(runc|runsc)(,(runc|runsc))*$",
+        description="Tiers that this worker offers, with commas between; none ever stands in for another.",
+    )
     jobs: int = Field(
         default_factory=_default_jobs,
         ge=1,
@@ -57,19 +62,55 @@ class WorkerSettings(BaseSettings):
     caller_budget_usd: Decimal | None = Field(
         default=None, gt=0, description="US dollars that each caller may spend on models in a day (UTC)."
     )
-    warm_least: int = Field(default=2, ge=0, le=256, description="Idle cells kept per image and profile.")
-    warm_most: int = Field(default=8, ge=1, le=256, description="Idle cells per image and profile under load.")
+    warm_least: int = Field(
+        default=2,
+        ge=0,
+        le=256,
+        description="Idle cells always kept, of each warm language and tier's first profile.",
+    )
+    warm_most: int = Field(
+        default=8, ge=1, le=256, description="Idle cells per image, profile and tier under load."
+    )
+    warm_languages: str = Field(
+        default="python,javascript,bash,r,rust",
+        description="Languages of which idle cells are kept from the start, by commas.",
+    )
+    sandbox_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Ceiling for the memory of all sandboxes together, in MB; 0: three quarters of the host's.",
+    )
+    idempotency_hours: int = Field(
+        default=24, ge=1, description="For so long an Idempotency-Key is remembered."
+    )
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),
-        description="Folder of the lock that keeps an instance single.",
+        description="Folder of the lock that keeps an instance single, and of the storage.",
     )
+    storage_url: str | None = Field(
+        default=None,
+        description="Where files and artifacts are: file:///folder or s3://bucket/prefix; the API must be told "
+        "the same. Default: storage/ in the state folder.",
+    )
+    artifacts_days: int = Field(default=30, ge=0, description="Days that artifacts are kept; 0 is for ever.")
+    files_days: int = Field(default=30, ge=0, description="Days that uploaded files are kept; 0 is for ever.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @property
     def ready_file(self) -> Path:
         """Touched each second while this worker can take work: for whoever watches over containers."""
         return self.state_dir / f"retort-worker-{self.instance}.ready"
+
+    @property
+    def tiers(self) -> tuple[Runtime, ...]:
+        """`runtimes` as a sequence without repetitions."""
+        return tuple(dict.fromkeys(Runtime(name) for name in self.runtimes.split(",")))
+
+    @property
+    def warm(self) -> list[str]:
+        """The languages of `warm_languages`."""
+        return [name.strip() for name in self.warm_languages.split(",") if name.strip()]
 
     @field_validator("database_url", "redis_url")
     @classmethod

@@ -6,8 +6,9 @@ A method that writes for a job names the lease token; False means that the lease
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,10 +16,11 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import statements
+from domain import fairness, statements
 from domain.bell import LEASE_S, queue_of
+from domain.languages import split_wish
 from domain.limits import Limits
-from domain.states import Priority, State
+from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
 from worker.hot import Hot
 
@@ -28,7 +30,8 @@ T = TypeVar("T")
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
 
-_SWEEP_LOCK = 0x7265746F  # any number that nobody else takes
+_SWEEP_LOCK = 0x7265746F  # any numbers that nobody else takes
+_RETENTION_LOCK = 0x72657470
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,30 @@ class ClaimedJob:
     args: tuple[str, ...]
     env: dict[str, str]
     reuse: str
+    runtime: Runtime = Runtime.RUNC
+    bound_to: Runtime | None = None  # the only tier that its caller may use
     cache: bool = False
     priority: str = Priority.INTERACTIVE
     task: ClaimedTask | None = None  # None: plain code
+    limited: bool = False  # its caller may run a certain number at a time, so its end makes room for another
+
+    @property
+    def language_name(self) -> str:
+        """The language alone, without the version that was wished for."""
+        return split_wish(self.language)[0]
+
+    files: Sequence[dict[str, Any]] = ()  # name, size, sha256, and file: an uploaded one's id, or None
+    inline_files: bytes = b""
+
+
+def _claim_values(
+    job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
+    return values | {
+        "b_states": [each.value for each in states],
+        "b_runtimes": [each.value for each in runtimes],
+    }
 
 
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
@@ -82,9 +106,13 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         args=tuple(row.args),
         env=row.env,
         reuse=row.reuse,
+        runtime=Runtime(row.runtime),
+        bound_to=None if row.bound_to is None else Runtime(row.bound_to),
         cache=row.cache,
         priority=row.priority,
         task=None if row.task is None else _task(row),
+        files=row.files or (),
+        inline_files=bytes(row.inline_files or b""),
     )
 
 
@@ -116,13 +144,16 @@ class Store:
         self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
         self._hot = Hot(self._durable, keep=not share)
         self._hot_hasty = Hot(self._hasty, keep=not share)
+        self._backlog = False
         # Heartbeats must not queue behind jobs.
         self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
         self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        # Retention takes its time: one connection holds the lock that keeps it single, one works.
+        self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
     def close(self) -> None:
         """Close every connection."""
-        for engine in (self._durable, self._hasty, self._reserved, self._sweeping):
+        for engine in (self._durable, self._hasty, self._reserved, self._sweeping, self._slow):
             engine.dispose()
 
     def warm_up(self) -> None:
@@ -136,41 +167,77 @@ class Store:
 
     # --- one job ----------------------------------------------------------------------------------
 
-    def claim(self, job_id: UUID, token: UUID, worker: str, *states: State) -> ClaimedJob | None:
+    def claim(
+        self,
+        job_id: UUID,
+        token: UUID,
+        worker: str,
+        *states: State,
+        runtimes: Iterable[Runtime] = tuple(Runtime),
+    ) -> ClaimedJob | None:
         """Take the lease of a job that waits for one of these states, or whose worker was lost in one.
 
-        None if it is not to be had.
+        None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
-        wanted = [state.value for state in states]
-        values = {"b_id": job_id, "b_token": token, "b_worker": worker, "b_states": wanted}
+        values = _claim_values(job_id, token, worker, states, runtimes)
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
                 return _job(row, token)
         return None
 
+    def claim_next(
+        self,
+        job_id: UUID,
+        token: UUID,
+        worker: str,
+        *states: State,
+        runtimes: Sequence[Runtime] = tuple(Runtime),
+    ) -> ClaimedJob | None:
+        """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
+        values = _claim_values(job_id, token, worker, states, runtimes)
+        if not self._backlog:
+            row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
+            if row is not None:
+                return _job(row, token)
+        for _ in range(2):  # what was chosen may just have been claimed as fresh
+            row = self._hot_hasty.first_under(fairness.FAIR_LOCK, fairness.CLAIM_FAIRLY, values)
+            if row is not None:
+                # Only a guess at what the next message will find; each claim is right by itself.
+                self._backlog = row.waited
+                return replace(_job(row, token), limited=row.limited)
+        self._backlog = False
+        row = self._hot_hasty.first(statements.RECLAIM, values)
+        return None if row is None else _job(row, token)
+
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
         values = {"b_verdict": verdict, "b_reason": storable(reason)}
-        return self._end(statements.FINISH, job, attempt, values)
+        return self.end(statements.FINISH, job, attempt, values)
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and queue the job again."""
-        return self._end(statements.RETRY, job, attempt, {})
+        return self.end(statements.RETRY, job, attempt, {})
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self._end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
+        return self.end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""
         values = {"b_id": job.id, "b_token": job.token}
         return self.first(statements.RELEASE, values) is not None
 
-    def _end(
+    def end(
         self, statement: Executable, job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any]
     ) -> bool:
-        return self.first(statement, end_values(job, attempt, values)) is not None
+        """Record an attempt by one of the statements that end one, with what it left if it left anything."""
+        values = end_values(job, attempt, values)
+        if "kept" in attempt:
+            statement = statements.WITH_LEAVINGS[statement]
+            values["kept"] = json_text(attempt["kept"])
+            values |= {f"a_{name}": _column(attempt[name]) for name in statements.LEFT_FIELDS}
+        return self.first(statement, values) is not None
 
     def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
         """Run a statement whose effect is worth waiting for: the database may be restarting.
@@ -207,7 +274,54 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
-            return broken, [(row.id, queue_of(row.next_state, row.priority)) for row in overdue]
+            return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
+
+    def offered(self) -> frozenset[str]:
+        """The tiers that live workers offer."""
+        with self._sweeping.connect() as connection:
+            live = connection.execute(statements.LIVE_WORKERS)
+            return frozenset(name for row in live for name in row.facts.get("runtimes") or ())
+
+    def break_stranded(self, runtimes: Iterable[Runtime], *, after_s: int) -> list[UUID]:
+        """End the jobs that have waited for so long for one of these tiers."""
+        values = {"runtimes": [each.value for each in runtimes], "after_s": after_s}
+        with self._sweeping.begin() as connection:
+            return [row.id for row in connection.execute(statements.BREAK_STRANDED, values)]
+
+    @contextmanager
+    def alone_in_retention(self) -> Iterator[bool]:
+        """A block in which no other process removes old files; False if one does."""
+        with self._slow.connect() as connection:
+            key = {"k": _RETENTION_LOCK}
+            alone = bool(connection.execute(text("SELECT pg_try_advisory_lock(:k)"), key).scalar())
+            try:
+                yield alone
+            finally:
+                if alone:
+                    connection.execute(text("SELECT pg_advisory_unlock(:k)"), key)
+
+    def expire_artifacts(self, days: int, most: int) -> list[UUID]:
+        """Forget artifacts that are so old: their ids."""
+        return self._ids(statements.EXPIRE_ARTIFACTS, {"days": days, "most": most})
+
+    def expire_files(self, days: int, most: int) -> list[UUID]:
+        """Forget uploaded files that are so old: their ids."""
+        return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
+        """Those of the ids that have a row among the `artifacts` or `files`."""
+        statement = statements.ARTIFACTS_AMONG if kind == "artifacts" else statements.FILES_AMONG
+        return set(self._ids(statement, {"ids": ids}))
+
+    def _ids(self, statement: Executable, values: dict[str, Any]) -> list[UUID]:
+        with self._slow.connect() as connection:
+            return [row.id for row in connection.execute(statement, values)]
+
+    def forget_keys(self, *, hours: int, most: int) -> int:
+        """Forget old Idempotency-Keys; how many."""
+        with self._sweeping.begin() as connection:
+            forgotten = connection.execute(statements.FORGET_KEYS, {"hours": hours, "most": most})
+            return int(forgotten.rowcount)
 
     # --- ourselves --------------------------------------------------------------------------------
 
@@ -230,7 +344,7 @@ def end_values(job: ClaimedJob, attempt: dict[str, Any], values: dict[str, Any])
 
 
 def _column(value: Any) -> Any:
-    return json_text(value) if isinstance(value, dict) else storable(value)
+    return json_text(value) if isinstance(value, dict | list) else storable(value)
 
 
 def json_text(value: Any) -> str:

@@ -12,7 +12,7 @@ from domain import task_statements as statements
 from domain.ids import new_id
 from domain.limits import Limits
 from domain.tasks import Draft
-from worker.store import ClaimedJob, Store, end_values, json_text, storable
+from worker.store import ClaimedJob, Store, json_text, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TaskStore:
     ) -> bool:
         """Record the attempt that failed and queue the job for a model."""
         values = {"b_round": round_, "b_profile": profile, "b_limits": json_text(limits.as_dict())}
-        return self._store.first(statements.NEXT_ROUND, end_values(job, attempt, values)) is not None
+        return self._store.end(statements.NEXT_ROUND, job, attempt, values)
 
     def finish(self, job: ClaimedJob, round_: int, end: TaskEnd, *, attempt: dict[str, Any]) -> bool:
         """Record the last attempt and end the job."""
@@ -54,7 +54,7 @@ class TaskStore:
             "b_outcome": end.outcome,
             "b_model": storable(end.model),
         }
-        return self._store.first(statements.FINISH_TASK, end_values(job, attempt, values)) is not None
+        return self._store.end(statements.FINISH_TASK, job, attempt, values)
 
     def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str) -> bool:
         """No model can be had now: the job waits in the batch queue."""
@@ -103,10 +103,10 @@ class TaskStore:
         row = self._store.first(statements.CACHED_ANSWER, values)
         return None if row is None else json_text(row.answer)
 
-    def put(self, key: str, caller: str, entry: str) -> None:
+    def put(self, key: str, caller: str, job: str, entry: str) -> None:
         """Keep an answer of a model."""
-        values = {"b_key": bytes.fromhex(key), "b_caller_id": UUID(caller), "b_answer": entry}
-        self._store.first(statements.KEEP_ANSWER, values)
+        values = {"b_key": bytes.fromhex(key), "b_caller_id": UUID(caller), "b_job_id": UUID(job)}
+        self._store.first(statements.KEEP_ANSWER, {**values, "b_answer": entry})
 
     def cached_result(self, key: bytes, caller_id: UUID) -> Row[Any] | None:
         """The result of an equal run; counts the hit."""

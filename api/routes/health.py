@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
+from api import workers
 from api.answers import json_answer
 from api.openapi import operation
 from api.problems import Problem
@@ -39,30 +40,33 @@ async def healthz() -> Response:
 async def readyz(request: Request) -> Response:
     """Asks everything that a job needs: for a load balancer, and for people."""
     services = services_of(request)
-    (database, workers), redis = await asyncio.gather(_database(services), _redis(services))
-    parts = {"database": database, "redis": redis, "workers": workers}
+    (database, working, tiers), redis = await asyncio.gather(_database(services), _redis(services))
+    parts = {"database": database, "redis": redis, "workers": working}
     ready = all(part["ready"] for part in parts.values())
-    return json_answer({"ready": ready, **parts}, 200 if ready else 503)
+    document = {"ready": ready, **parts, "tiers": tiers, "missing_languages": services.offered.missing()}
+    return json_answer(document, 200 if ready else 503)
 
 
 def _part(why_not: str | None) -> dict[str, Any]:
     return {"ready": why_not is None, "why_not": why_not}
 
 
-async def _database(services: Services) -> tuple[dict[str, Any], dict[str, Any]]:
+async def _database(services: Services) -> tuple[dict[str, Any], dict[str, Any], dict[str, bool]]:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             live = await services.database.all(LIVE_WORKERS, {})
+            services.offered.take(live)
     except (Problem, TimeoutError):
-        return _part("does not answer"), _part("not known without the database")
+        return _part("does not answer"), _part("not known without the database"), {}
     if not live:
-        return _part(None), _part("no worker has reported lately; is one running?")
+        return _part(None), _part("no worker has reported lately; is one running?"), {}
+    tiers = workers.tiers(live)
     if any(worker.ready and _runs_programs(worker.facts) for worker in live):
-        return _part(None), _part(None)
+        return _part(None), _part(None), tiers
     reasons = sorted({worker.why_not or "not ready" for worker in live if _runs_programs(worker.facts)})
     if not reasons:
-        return _part(None), _part("no worker that runs programs has reported lately; is one running?")
-    return _part(None), _part("; ".join(reasons[:_MOST_REASONS]))
+        return _part(None), _part("no worker that runs programs has reported lately; is one running?"), tiers
+    return _part(None), _part("; ".join(reasons[:_MOST_REASONS])), tiers
 
 
 def _runs_programs(facts: Mapping[str, Any]) -> bool:

@@ -2,29 +2,37 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from api import documents, statements
-from api.answers import json_answer
-from api.auth import Caller, caller_of
+from api.answers import json_answer, kept_answer
+from api.auth import Guarded, caller_of
 from api.body import read_json
-from api.openapi import BAD_BODY, LIST_PARAMETERS, PREFER_HEADER, WAIT_PARAMETER, operation
+from api.inline import inline_of
+from api.once import once_of
+from api.openapi import (
+    BAD_BODY,
+    EXAMPLES,
+    IDEMPOTENCY_HEADER,
+    IF_NONE_MATCH_HEADER,
+    INLINE_PARAMETER,
+    LIST_PARAMETERS,
+    NO_ROOM,
+    PREFER_HEADER,
+    WAIT_PARAMETER,
+    operation,
+)
 from api.paging import Page
-from api.prefer import preferred_wait
 from api.problems import Kind, Problem
 from api.queries import query_of, wait_of
+from api.reading import NOT_FOUND_DETAIL, job_id_of, job_when_ended, stored_answer
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
-from api.services import Services, services_of
-from domain.bell import queue_of
-from domain.ids import new_id
-from domain.statements import GET_STATE, INSERT_JOB
+from api.services import services_of
+from domain.quotas import Scope
 from domain.states import FINAL_STATES
 
-router = APIRouter(prefix="/v1")
-
-_NOT_FOUND = "there is no such job"
+router = APIRouter(prefix="/v1", route_class=Guarded)
 
 
 @router.post(
@@ -36,34 +44,20 @@ _NOT_FOUND = "there is no such job"
             202: (Job, "Stored. With `Prefer: wait`, not finished in time; `Location` says where to look."),
             200: (Job, "Finished within the time that `Prefer: wait=N` gave."),
         },
-        problems=(*BAD_BODY, Kind.NO_GATEWAY),
+        scope=Scope.SUBMIT,
+        problems=(*BAD_BODY, *NO_ROOM, Kind.NO_GATEWAY),
         body=JobRequest,
-        parameters=[PREFER_HEADER],
+        examples=EXAMPLES,
+        parameters=[PREFER_HEADER, IDEMPOTENCY_HEADER, INLINE_PARAMETER],
     ),
 )
 async def submit(request: Request) -> Response:
     """Stores a job and rings for a worker. Waits for its end where the client prefers that."""
     services = services_of(request)
-    caller = caller_of(request.scope)
-    wanted = services.intake.check(await read_json(request, services.settings.body_timeout_s))
-    if wanted.task is not None:
-        services.intake.tasks.served(wanted.task, await services.serving.models())
-    seconds = preferred_wait(request.headers.getlist("prefer"), services.settings.max_wait_s)
-    row = wanted.row()
-    job_id = new_id()
-    request.scope["retort.job_id"] = job_id
-    headers = {"Location": documents.job_path(job_id)}
-    with services.waiting.register(job_id, wanted=bool(seconds)) as waiter:
-        stored = await services.database.hot(INSERT_JOB, {"id": job_id, "caller_id": caller.id, **row})
-        if stored is None:
-            raise RuntimeError("an insert that returns nothing")
-        services.bell.ring(job_id, queue_of(row["next_state"], row["priority"]))
-        if waiter is None or not seconds:
-            return json_answer(documents.fresh_job(job_id, row, stored.created_at), 202, headers)
-        await waiter.wait(seconds, request.is_disconnected)
-    document = await _job(services, caller, job_id)
-    headers["Preference-Applied"] = f"wait={seconds}"
-    return json_answer(document, 200 if document["state"] in FINAL_STATES else 202, headers)
+    body = await read_json(request, services.settings.body_timeout_s)
+    wanted = services.intake.check(body, caller_of(request.scope).runtime)
+    inline = inline_of(query_of(request, "inline"), services.settings.max_inline_bytes)
+    return await stored_answer(request, services, wanted, once_of(request, body), inline=inline)
 
 
 @router.get(
@@ -71,6 +65,7 @@ async def submit(request: Request) -> Response:
     **operation(
         "List jobs",
         {200: (JobList, "A page of your jobs, newest first, without code and outputs.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID,),
         parameters=LIST_PARAMETERS,
     ),
@@ -78,7 +73,7 @@ async def submit(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """Lists the caller's jobs by keyset: a page stays where it was while new jobs arrive."""
     services = services_of(request)
-    page = Page.of(request, services.intake.languages)
+    page = Page.of(request, services.offered.languages)
     found = await services.database.all(page.statement(caller_of(request.scope).id), {})
     return json_answer(page.document(found))
 
@@ -87,24 +82,28 @@ async def list_jobs(request: Request) -> Response:
     "/jobs/{job_id}",
     **operation(
         "Read a job",
-        {200: (Job, "The job as it stands, finished or not.")},
+        {
+            200: (Job, "The job as it stands, finished or not; once it has ended, with an ETag."),
+            304: (None, "It has ended, and `If-None-Match` has its ETag."),
+        },
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
-        parameters=[WAIT_PARAMETER],
+        parameters=[WAIT_PARAMETER, INLINE_PARAMETER, IF_NONE_MATCH_HEADER],
     ),
 )
 async def read(request: Request, job_id: str) -> Response:
     """Reads a job; with `wait`, not before its end or the given seconds have passed."""
     services = services_of(request)
     caller = caller_of(request.scope)
-    seconds = wait_of(query_of(request, "wait"), services.settings.max_wait_s)
-    found = _job_id(job_id)
+    query = query_of(request, "wait", "inline")
+    seconds = wait_of(query, services.settings.max_wait_s)
+    inline = inline_of(query, services.settings.max_inline_bytes)
+    found = job_id_of(job_id)
     request.scope["retort.job_id"] = found
-    with services.waiting.register(found, wanted=bool(seconds)) as waiter:
-        if waiter is not None and seconds:
-            state = await services.database.hot(GET_STATE, {"id": found, "caller_id": caller.id})
-            if state is not None and state[0] not in FINAL_STATES:
-                await waiter.wait(seconds, request.is_disconnected)
-    return json_answer(await _job(services, caller, found))
+    document = await job_when_ended(request, services, caller, found, seconds, inline)
+    if document["state"] not in FINAL_STATES:
+        return json_answer(document)
+    return kept_answer(document, request.headers.get("if-none-match"))
 
 
 @router.get(
@@ -112,6 +111,7 @@ async def read(request: Request, job_id: str) -> Response:
     **operation(
         "List the attempts of a job",
         {200: (AttemptList, "All attempts, in order, in short form.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
@@ -120,10 +120,10 @@ async def list_attempts(request: Request, job_id: str) -> Response:
     query_of(request)
     rows = await services_of(request).database.all(
         statements.ATTEMPTS,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id},
     )
     if not rows:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
+        raise Problem(Kind.NOT_FOUND, NOT_FOUND_DETAIL)
     return json_answer(
         {
             "attempts": [
@@ -140,6 +140,7 @@ async def list_attempts(request: Request, job_id: str) -> Response:
     **operation(
         "Read an attempt",
         {200: (Attempt, "The attempt with its outputs.")},
+        scope=Scope.READ,
         problems=(Kind.NOT_FOUND, Kind.INVALID),
     ),
 )
@@ -151,7 +152,7 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
     services = services_of(request)
     row = await services.database.one(
         statements.ATTEMPT,
-        {"id": _job_id(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
+        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
     )
     if row is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
@@ -159,21 +160,3 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
     if row.round is not None:
         calls = await services.database.all(statements.CALLS, {"job_id": row.job_id, "round": row.round})
     return json_answer(documents.attempt(row, calls))
-
-
-async def _job(services: Services, caller: Caller, job_id: UUID) -> documents.Document:
-    row = await services.database.hot(statements.JOB, {"id": job_id, "caller_id": caller.id})
-    if row is None:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
-    return documents.job(row)
-
-
-def _job_id(text: str) -> UUID:
-    """What is no UUID is no job either: the same 404, so that an answer tells nothing about ids."""
-    try:
-        found = UUID(text)
-    except ValueError:
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND) from None
-    if str(found) != text.lower():  # UUID() also reads braces and URNs; a job has one address
-        raise Problem(Kind.NOT_FOUND, _NOT_FOUND)
-    return found

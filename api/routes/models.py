@@ -7,15 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.answers import json_answer
+from api.auth import Guarded
 from api.openapi import operation
 from api.problems import Kind
 from api.queries import query_of
 from api.schemas import ModelList
 from api.services import services_of
 from domain.catalogue import Catalogue, Model, Preset
+from domain.quotas import Scope
 from domain.statements import LIVE_WORKERS
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=Guarded)
 
 
 @router.get(
@@ -23,6 +25,7 @@ router = APIRouter(prefix="/v1")
     **operation(
         "List models",
         {200: (ModelList, "The models, those that a live worker serves first, and the presets.")},
+        scope=Scope.READ,
         problems=(Kind.INVALID, Kind.UNAVAILABLE),
     ),
 )

@@ -32,3 +32,17 @@ def stop() -> None:
 
     if engine.stop(StateFolder.find()):
         typer.echo("engine: ended the Docker engine that was started for Retort")
+
+
+@app.command()
+def gvisor() -> None:
+    """Make gVisor (runsc) a runtime of the engine, the stronger tier: installs it where that is possible."""
+    from retort import engine
+    from retort import gvisor as tier
+
+    try:
+        tier.ensure(lambda line: typer.echo(f"engine: {line}"))
+    except engine.EngineError as reason:
+        typer.echo(f"engine: {reason}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo("engine: runsc is a runtime; offer it with RETORT_RUNTIMES=runc,runsc")

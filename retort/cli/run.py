@@ -119,9 +119,13 @@ def show(job: "Job", *, as_json: bool) -> None:
         ours.buffer.write(output(job, stream))
         ours.flush()
     for stream in ("stdout", "stderr"):
-        if job.get(f"{stream}_truncated"):
-            kept = len(output(job, stream))
-            typer.echo(f"retort: {stream} is cut: {kept} of {job[f'{stream}_bytes']} bytes", err=True)
+        if cut := job.get(f"{stream}_truncated"):
+            left_out = cut["total"] - cut["kept_head"] - cut["kept_tail"]
+            typer.echo(
+                f"retort: {stream} is cut: {left_out} of {cut['total']} bytes are left out "
+                f"after the first {cut['kept_head']}",
+                err=True,
+            )
     typer.echo(f"retort: {summary(job)}", err=True)
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 SETTINGS = {
     "RETORT_SANDBOX_IMAGES": "python",
+    "RETORT_WARM_LANGUAGES": "python",
     "RETORT_WARM_LEAST": "1",
     "RETORT_WARM_MOST": "2",
     "RETORT_JOBS": "4",
@@ -92,6 +93,13 @@ def test_a_task_ends(client: httpx.Client) -> None:
     job = ended(client, {"task": "[scripted:right] greet", "model": "gpt-4.1"})
     assert (job["verdict"], job["outcome"], job["scripted"]) == ("ok", "ran", True)
     assert "hello from the scripted model" in job["stdout"]
+
+
+def test_a_file_that_a_worker_stored_is_read_by_the_api(client: httpx.Client) -> None:
+    job = ended(client, {"code": "open('made.txt', 'w').write('by the program')"})
+    (artifact,) = job["artifacts"]
+    assert artifact["name"] == "made.txt"
+    assert client.get(f"jobs/{job['id']}/artifacts/made.txt").text == "by the program"
 
 
 def test_each_worker_is_an_instance_of_its_own(service: Composed) -> None:

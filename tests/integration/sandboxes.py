@@ -17,11 +17,10 @@ STANDARD = load_profiles()["standard"]
 INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 
-@contextmanager
-def started_cell(**changes: Any) -> Iterator[Cell]:
-    """A cell that is ready for a program."""
+def start_cell(image: str = "python", **changes: Any) -> Cell:
+    """A cell of an image, ready for a program; whoever asks for it destroys it."""
     settings: dict[str, Any] = {
-        "image": images.resolve("python").tag,
+        "image": images.resolve(image).tag,
         "profile": STANDARD,
         "runtime": "runc",
         "instance": INSTANCE,
@@ -33,6 +32,17 @@ def started_cell(**changes: Any) -> Iterator[Cell]:
     cell = Cell(Engine(), CellSpec(**settings))
     try:
         cell.start()
+    except BaseException:
+        cell.destroy()
+        raise
+    return cell
+
+
+@contextmanager
+def started_cell(image: str = "python", **changes: Any) -> Iterator[Cell]:
+    """A cell of an image, ready for a program."""
+    cell = start_cell(image, **changes)
+    try:
         yield cell
     finally:
         cell.destroy()
@@ -45,11 +55,13 @@ def program(code: str | bytes, *, limits: dict[str, Any] | None = None, **parts:
 
 
 def run_once(
-    code: str | bytes, *, limits: dict[str, Any] | None = None, **parts: Any
+    code: str | bytes, *, limits: dict[str, Any] | None = None, runtime: str = "runc", **parts: Any
 ) -> tuple[Decision, Ending]:
     """Run a program in a cell of its own: the verdict and the facts."""
-    with started_cell() as cell:
-        ending = cell.run(program(code, limits=limits, **parts))
+    job = program(code, limits=limits, **parts)
+    # On gVisor a cell is started with its job's limits: they cannot be changed later.
+    with started_cell(runtime=runtime, limits=STANDARD.defaults if runtime == "runc" else job.limits) as cell:
+        ending = cell.run(job)
         return decide(ending), ending
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import docker
 import pytest
 
+from domain.states import Runtime
 from tests.integration.sandboxes import labelled_containers, started_cell
+from tests.integration.tiers import TIERS
 from worker.housekeeping import Guard
 from worker.sandbox import posture
 from worker.sandbox.engine import Engine
@@ -17,12 +19,13 @@ from worker.sandbox.pool import Pool, PoolSettings
 from worker.sandbox.spec import container_config
 
 
-def test_effective_settings_and_inside(engine: docker.DockerClient, image: str) -> None:
-    checks = posture.examine(Engine(), image, "runc", "tests-posture", trials=True)
+@pytest.mark.parametrize("runtime", TIERS)
+def test_effective_settings_and_inside(engine: docker.DockerClient, image: str, runtime: str) -> None:
+    checks = posture.examine(Engine(), image, runtime, f"tests-posture-{runtime}", trials=False)
     assert posture.differences(checks) is None
     seen = {check.check for check in checks}
-    assert {"capabilities", "CapDrop", "seccomp profile", "network interfaces", "memory limit"} <= seen
-    assert labelled_containers("tests-posture") == []
+    assert {"capabilities", "CapDrop", "seccomp profile", "network interfaces", "reset"} <= seen
+    assert labelled_containers(f"tests-posture-{runtime}") == []
 
 
 @pytest.mark.parametrize(
@@ -55,11 +58,16 @@ def test_a_weaker_setting_is_seen(engine: docker.DockerClient, image: str, part:
     assert posture.differences(list(posture.effective(wanted, weaker))) is not None
 
 
-def test_command(engine: docker.DockerClient, image: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "worker.sandbox.posture"], capture_output=True, check=False)
+@pytest.mark.parametrize("runtime", TIERS)
+def test_every_limit_is_proven(engine: docker.DockerClient, image: str, runtime: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.sandbox.posture", runtime], capture_output=True, check=False
+    )
     checks = json.loads(done.stdout)
     assert done.returncode == 0, [c for c in checks if not c["ok"]]
     assert len(checks) > 40
+    proven = {check["limit"] for check in checks} - {None}
+    assert proven == {"memory", "time", "output", "pids", "disk", "network", "capabilities", "seccomp"}
 
 
 def test_unknown_runtime_never_falls_back(engine: docker.DockerClient, image: str) -> None:
@@ -83,4 +91,15 @@ def test_the_guard_opens_the_pool(engine: docker.DockerClient, image: str) -> No
     assert pool.why_not is not None
     Guard(engine=Engine(), pool=pool, image=image).step()
     assert pool.why_not is None
+    assert pool.runtimes == (Runtime.RUNC,)
     assert labelled_containers("tests-guard.posture") == []
+
+
+def test_a_tier_that_the_engine_lacks_closes_that_tier_alone(engine: docker.DockerClient, image: str) -> None:
+    missing = [Runtime.RUNSC] if Runtime.RUNSC not in TIERS else []
+    pool = Pool(Engine(), PoolSettings("tests-guard-tiers", runtimes=(Runtime.RUNC, *missing)))
+    Guard(engine=Engine(), pool=pool, image=image).step()
+    assert pool.runtimes == (Runtime.RUNC,)
+    assert list(pool.refusals) == missing
+    pool.refuse(Runtime.RUNC, "for a reason")
+    assert pool.why_not is not None

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -12,8 +13,10 @@ from sqlalchemy import Connection, Executable, text
 
 from domain import statements
 from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import State
+from domain.states import Runtime, State
 from tests.harness import Jobs, attempt
+from worker import housekeeping
+from worker.housekeeping import Stranded
 from worker.store import ClaimedJob, Store
 
 THREADS = 20
@@ -382,7 +385,7 @@ def test_a_sweep_reads_indexes_however_many_jobs_there_are(
     assert "ix_jobs_leased" in breaking
     assert "ix_jobs_leased" in ringing
     assert "ix_jobs_queued" in ringing
-    assert "Seq Scan" not in breaking + ringing
+    assert "Seq Scan on jobs" not in breaking + ringing
     assert len(sweep(store, after_s=600, most=500)[1]) == min(overdue, 500)
 
 
@@ -394,3 +397,55 @@ def explain(connection: Connection, statement: Executable, parameters: dict[str,
     )
     plan = connection.exec_driver_sql(f"EXPLAIN {compiled}", compiled.construct_params(parameters))
     return "\n".join(row[0] for row in plan)
+
+
+# --- tiers --------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_claimed_for_its_tier_alone(store: Store, jobs_table: Jobs) -> None:
+    job_id = jobs_table.add(runtime="runsc")
+    assert store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=(Runtime.RUNC,)) is None
+    job = store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=tuple(Runtime))
+    assert job is not None
+    assert (job.runtime, job.bound_to) == (Runtime.RUNSC, None)
+    jobs_table.expire(job_id)  # nor is it taken over by another tier
+    assert store.claim(job_id, uuid4(), "w", State.RUNNING, runtimes=(Runtime.RUNC,)) is None
+
+
+def test_overdue_jobs_tell_their_tier(store: Store, jobs_table: Jobs) -> None:
+    job_id = jobs_table.add(runtime="runsc", rung_at=text("now() - interval '1 minute'"))
+    assert store.sweep(after_s=5, most=10) == ([], [(job_id, "sandbox.runsc")])
+
+
+def test_jobs_of_a_tier_that_is_gone_end_with_the_reason(
+    store: Store, jobs_table: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[UUID] = []
+    hour = text("now() - interval '1 hour'")
+    old = jobs_table.add(runtime="runsc", created_at=hour)
+    jobs_table.add(runtime="runsc")  # has not waited long
+    jobs_table.add(created_at=hour)  # of a tier that is there
+    store.report("w", ready=True, why_not=None, facts={"runtimes": ["runc"]})
+    bell = SimpleNamespace(tell=lambda job_id, state: told.append(job_id))
+    stranded = Stranded(store, bell)  # type: ignore[arg-type]
+    stranded.step()
+    assert told == []  # it has only just come itself, and does not know for how long that is so
+    monkeypatch.setattr(housekeeping, "STRANDED_AFTER_S", -1.0)
+    monkeypatch.setattr(stranded, "_store", Patient(store))
+    stranded.step()
+    row = jobs_table.get(old)
+    assert (told, row.state, row.reason) == ([old], "broken", "no worker offers the runtime runsc")
+    assert jobs_table.count("queued") == 2
+
+
+class Patient:
+    """The store, for which runc was offered a moment ago and jobs may wait for ten minutes."""
+
+    def __init__(self, store: Store) -> None:
+        self.offered = store.offered
+        self._store = store
+
+    def break_stranded(self, runtimes: list[Runtime], *, after_s: int) -> list[UUID]:
+        """As the store does."""
+        assert Runtime.RUNSC in runtimes
+        return self._store.break_stranded([Runtime.RUNSC], after_s=600)

@@ -7,7 +7,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from domain.limits import load_languages
+from domain.languages import load_languages
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually
 from tests.tasks import FINAL, add_task, calls_of, ring, task_worker

@@ -10,7 +10,7 @@ import docker.errors
 import pytest
 from sqlalchemy import text
 
-from domain.bell import MAX_CLAIMS, SANDBOX_QUEUE
+from domain.bell import MAX_CLAIMS, OUTPUT_CHANNEL, OUTPUT_KEPT_S, SANDBOX_QUEUE, Output, output_key
 from domain.ids import new_id
 from domain.states import State
 from tests.conftest import Services, empty
@@ -128,7 +128,7 @@ def test_what_a_program_did_is_recorded(served: Worker, jobs_table: Jobs, broker
             {"timeout_s": 1},
             ("timeout", None, None, b"before\n"),
         ),
-        ("print('x' * 5000)", {"output_bytes": 1024}, ("output_limit", ..., ..., b"x" * 1024)),
+        ("print('x' * 5000)", {"output_bytes": 1024}, ("output_limit", ..., ..., b"x" * 1023 + b"\n")),
         ("b = bytearray(300 << 20)", {"memory_mb": 64}, ("out_of_memory", ..., ..., b"")),
         ("print('\\0')", {}, ("ok", 0, None, b"\0\n")),
     ],
@@ -311,12 +311,86 @@ def test_a_job_in_a_profile_that_nobody_used_yet(served: Worker, jobs_table: Job
     assert (recorded.verdict, recorded.sandbox_start) == ("ok", "cold")
 
 
+def test_why_a_verdict_is_as_it_is(served: Worker, jobs_table: Jobs, broker: Broker) -> None:
+    busy = run(jobs_table, broker, "while True: pass", limits={"cpu_s": 1, "timeout_s": 20})
+    assert (jobs_table.get(busy).verdict, jobs_table.get(busy).reason) == ("timeout", "cpu")
+    flood = run(jobs_table, broker, "while True: print('x' * 99)", limits={"output_bytes": 1024})
+    (recorded,) = jobs_table.attempts(flood)
+    assert (len(recorded.stdout), recorded.stdout_head, recorded.stderr_head) == (1024, 512, None)
+    assert recorded.stdout_bytes > 1024
+
+
+def test_a_long_job_is_shown_while_it_runs(served: Worker, jobs_table: Jobs, broker: Broker) -> None:
+    bus = broker.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    bus.subscribe(OUTPUT_CHANNEL)
+    job_id = jobs_table.add(
+        "import sys, time\n"
+        "print('early')\n"
+        "for _ in range(80):\n"
+        "    time.sleep(0.05); print('more', file=sys.stderr)",
+        limits={"timeout_s": 30},
+    )
+    broker.ring(job_id)
+
+    def shown() -> list[Output]:
+        entries: Any = broker.redis.xrange(output_key(job_id))
+        return [Output.parse(fields) for _, fields in entries]
+
+    eventually(lambda: len([part for part in shown() if part.stream == "stderr"]) > 2, "output is shown")
+    assert jobs_table.get(job_id).state == "running"
+    parts = shown()
+    assert parts[0] == Output(1, "stdout", 0, b"early\n")
+    written = b"".join(part.data for part in parts if part.stream == "stderr")
+    assert written == b"more\n" * (len(written) // 5)
+    eventually(lambda: (bus.get_message() or {}).get("data") == str(job_id).encode(), "watchers are told")
+    assert 0 < int(broker.redis.ttl(output_key(job_id))) <= OUTPUT_KEPT_S
+    ended(jobs_table, job_id)
+    (recorded,) = jobs_table.attempts(job_id)  # what was shown is the beginning of what is stored
+    assert recorded.stderr.startswith(written)
+
+
+def test_a_short_job_publishes_no_output(served: Worker, jobs_table: Jobs, broker: Broker) -> None:
+    job_id = run(jobs_table, broker, "print('quick')")
+    assert jobs_table.outputs()[job_id] == [("ok", b"quick\n")]
+    assert broker.redis.exists(output_key(job_id)) == 0
+
+
+def test_a_job_for_another_tier_is_left_to_another_worker(
+    served: Worker, jobs_table: Jobs, broker: Broker
+) -> None:
+    job_id = jobs_table.add("print(1)", runtime="runsc")
+    broker.ring(job_id)  # as if the message had come to the wrong queue
+    ended(jobs_table, other := jobs_table.add("print(2)"))
+    eventually(lambda: broker.waiting() == 0, "every message is taken")
+    row = jobs_table.get(job_id)
+    assert (row.state, row.claims, jobs_table.get(other).verdict) == ("queued", 0, "ok")
+    jobs_table.set(job_id, state="cancelled", finished_at=text("now()"))
+
+
+def test_a_caller_that_was_bound_meanwhile_is_not_served_elsewhere(
+    served: Worker, jobs_table: Jobs, broker: Broker
+) -> None:
+    with jobs_table.engine.connect() as connection:
+        connection.execute(
+            text("UPDATE callers SET runtime = 'runsc' WHERE id = :id"), {"id": jobs_table.caller()}
+        )
+    try:
+        job_id = run(jobs_table, broker, "print(1)", runtime="runc")
+    finally:
+        with jobs_table.engine.connect() as connection:
+            connection.execute(text("UPDATE callers SET runtime = NULL"))
+    job = jobs_table.get(job_id)
+    assert job.state == "broken"
+    assert job.reason == "its caller is bound to runsc, and it was to run on runc"
+
+
 def test_the_worker_says_how_it_is(served: Worker, jobs_table: Jobs) -> None:
     eventually(lambda: jobs_table.worker(served.instance) is not None, "it reports")
     row = jobs_table.worker(served.instance)
     assert row is not None
     assert (row.ready, row.why_not) == (True, None)
     assert row.facts["roles"] == ["sandbox"]
+    assert (row.facts["runtimes"], row.facts["refusals"]) == (["runc"], {})
     assert {"warm", "cold", "idle", "busy", "lost"} <= set(row.facts["pool"])
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from api.body import parse_object
 from api.documents import _text
 from api.intake import Intake
+from api.offered import Offered
 from api.paging import read_cursor, write_cursor
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
@@ -18,9 +20,13 @@ from api.settings import load_settings
 from api.tasks import TaskIntake
 from domain.catalogue import load_catalogue
 from domain.ids import new_api_key, new_id
-from domain.limits import load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import load_profiles
 from domain.logs import JsonFormatter
 from domain.tasks import load_task_rules
+
+if TYPE_CHECKING:
+    from api.database import Database
 
 
 def kind_of(call: Callable[[], object]) -> Kind | None:
@@ -89,7 +95,9 @@ _fields = st.sampled_from(
 
 @given(st.dictionaries(_fields, _json, max_size=6))
 def test_any_object_is_a_job_or_a_problem(body: dict[str, object]) -> None:
-    intake = Intake(load_languages(), load_profiles(), 1000, TaskIntake(load_task_rules(), load_catalogue()))
+    # Never asked: what is declared counts.
+    offered = Offered(cast("Database", None), load_languages())
+    intake = Intake(offered, load_profiles(), 1000, TaskIntake(load_task_rules(), load_catalogue()))
     assert kind_of(lambda: intake.check(body).row()) in {None, Kind.INVALID, Kind.NO_GATEWAY}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.bell import LEASE_S, MAX_CLAIMS, celery_broker_url, parse_state_message, state_message
+from domain.bell import LEASE_S, MAX_CLAIMS, Output, celery_broker_url, parse_state_message, state_message
 from domain.ids import new_id
 from domain.states import State
 
@@ -34,3 +34,17 @@ def test_the_broker_as_celery_spells_it(ours: str, celerys: str) -> None:
 
 def test_the_promised_numbers() -> None:
     assert (LEASE_S, MAX_CLAIMS) == (30, 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {b"attempt": b"1", b"stream": b"stdin", b"at": b"0", b"data": b""},
+        {b"attempt": b"one", b"stream": b"stdout", b"at": b"0", b"data": b""},
+        {b"attempt": b"1", b"stream": b"\xff", b"at": b"0", b"data": b""},
+    ],
+)
+def test_what_is_no_output_is_told(fields: dict[bytes, bytes]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (any of its kinds)
+        Output.parse(fields)

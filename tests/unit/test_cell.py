@@ -32,6 +32,7 @@ EXIT: dict[str, Any] = {
     "stdout_bytes": 0,
     "stderr_bytes": 0,
     "output_limit": False,
+    "disk_full": False,
     "level": 0,
 }
 
@@ -75,6 +76,13 @@ class Wire:
 
     def remove(self, _: str) -> None:
         """Gone."""
+
+    def hung_up(self) -> bool:
+        """Whether the runner hears, after all that it was sent, that we hung up: then it kills the program."""
+        self.runner.settimeout(20)
+        while self.runner.recv(65536):
+            continue
+        return True
 
     def close(self) -> None:
         """Hang up."""
@@ -165,13 +173,64 @@ def test_an_end_that_cannot_be(wire: Wire, wrong: dict[str, Any]) -> None:
         (b"U", {"protocol": PROTOCOL}),  # once was enough
         (b"C", {"clean": True}),  # nobody asked yet
         (b"P", b"7"),
-        (b"O", b"x" * 1025),  # more than was allowed
         (b"J", b""),
     ],
 )
 def test_what_no_runner_says_during_a_job(wire: Wire, kind: bytes, payload: Any) -> None:
     with pytest.raises(CellLost):
         run(wire, (kind, payload), (b"X", EXIT))
+
+
+def test_more_output_than_a_runner_can_have_left_is_refused(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "OVERSHOOT", 10)
+    assert run(wire, (b"O", b"x" * 1034), (b"X", EXIT)).stdout_bytes == 1034
+    with pytest.raises(CellLost, match="more output"):
+        run(Wire(), (b"O", b"x" * 1035), (b"X", EXIT))
+
+
+def test_output_beyond_the_limit_is_cut_whatever_the_runner_says_of_it(wire: Wire) -> None:
+    ending = run(wire, (b"O", b"a" * 1024 + b"b"), (b"E", b"why"), (b"X", EXIT))
+    assert ending.output_limit
+    assert (ending.stderr, ending.stderr_head) == (b"why", None)
+    assert (len(ending.stdout), ending.stdout_head, ending.stdout_bytes) == (1021, 511, 1025)
+    assert ending.stdout.endswith(b"ab")
+
+
+@pytest.fixture
+def clock_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program have used two seconds at once."""
+    monkeypatch.setattr(running, "SLACK_S", 2.0)
+
+
+def test_no_more_cpu_time_is_believed_than_there_was(wire: Wire) -> None:
+    cell = started(wire)
+    wire.say(b"T", orjson.dumps({"cpu_s": 99.0}))
+    wire.say(b"X", orjson.dumps({**EXIT, "cpu_s": 99.0}))
+    ending = cell.run(Program(b"", "main.py", STANDARD.resolve({"cpu_s": 60})))
+    assert ending.cpu_s is not None
+    assert ending.cpu_s < 60
+    assert not ending.cpu_limit
+
+
+@pytest.mark.usefixtures("clock_ahead")
+def test_used_up_cpu_time_ends_a_program(wire: Wire) -> None:
+    limits = STANDARD.resolve({"cpu_s": 1})
+    cell = started(wire)
+    wire.say(b"T", orjson.dumps({"cpu_s": 0.9}))
+    wire.say(b"T", orjson.dumps({"cpu_s": 1.0}))
+    ending = cell.run(Program(b"", "main.py", limits))
+    assert (ending.cpu_limit, ending.cpu_s, ending.timed_out) == (True, 1.0, False)
+    assert wire.hung_up()
+
+
+@pytest.mark.usefixtures("clock_ahead")
+def test_a_program_that_ended_beyond_its_cpu_time_is_late_all_the_same(wire: Wire) -> None:
+    cell = started(wire)
+    wire.say(b"X", orjson.dumps({**EXIT, "cpu_s": 1.01}))
+    ending = cell.run(Program(b"", "main.py", STANDARD.resolve({"cpu_s": 1})))
+    assert (ending.cpu_limit, ending.status, wire.kills) == (True, 0, 0)
 
 
 def test_a_runner_that_hangs_up_is_lost(wire: Wire) -> None:
@@ -211,7 +270,8 @@ def test_whatever_an_exit_says_there_is_a_verdict_or_a_loss(facts: dict[str, Any
 
 def test_silence_ends_at_the_time_limit(wire: Wire) -> None:
     ending = run(wire, (b"O", b"so far"), timeout_s=1)
-    assert (ending.timed_out, ending.stdout, wire.kills) == (True, b"so far", 1)
+    assert (ending.timed_out, ending.stdout) == (True, b"so far")
+    assert wire.hung_up()
 
 
 def test_a_time_limit_holds_while_the_engine_is_away(wire: Wire) -> None:

@@ -28,11 +28,11 @@ def job(**more: Any) -> dict[str, Any]:
         "stdout": "",
         "stdout_encoding": "utf-8",
         "stdout_bytes": 0,
-        "stdout_truncated": False,
+        "stdout_truncated": None,
         "stderr": "",
         "stderr_encoding": "utf-8",
         "stderr_bytes": 0,
-        "stderr_truncated": False,
+        "stderr_truncated": None,
         "usage": {},
     } | more
 

@@ -124,7 +124,7 @@ def test_of_the_runners_stderr_only_the_head_is_kept() -> None:
 
 
 def test_both_ends_know_the_same_kinds() -> None:
-    names = ("UP", "PRELOADED", "STDOUT", "STDERR", "STAT", "EXIT", "CLEAN")
+    names = ["UP", "PRELOADED", "STDOUT", "STDERR", "STAT", "PHASE", "EXIT", "ARTIFACT", "COLLECTED", "CLEAN"]
     assert {kind.name: kind.value for kind in Kind} == {name: getattr(wire, name) for name in names}
     assert frame(wire.PRELOAD, b"") == PRELOAD_FRAME
     # What the runner sends at most in one frame of output fits.

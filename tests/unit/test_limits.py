@@ -3,10 +3,12 @@
 import math
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from domain.limits import Fixed, LimitError, Limits, Profile, load_languages, load_profiles
+from domain.languages import load_languages
+from domain.limits import Fixed, LimitError, Limits, Profile, load_profiles
 
 PROFILES = load_profiles()
 
@@ -24,7 +26,7 @@ def test_the_profiles_have_the_promised_numbers() -> None:
 def test_profiles_are_complete_and_make_sense(profile: Profile) -> None:
     assert set(profile.choices) == {field.name for field in fields(Limits)}
     for choice in profile.choices.values():
-        assert 0 < choice.least <= choice.default <= choice.most
+        assert 0 < choice.least <= (choice.default or choice.least) <= choice.most
     for field in fields(Fixed):
         assert getattr(profile.fixed, field.name) > 0
     # A file in the work folder lies in memory.
@@ -52,6 +54,17 @@ def test_silence_means_the_default() -> None:
     assert standard.resolve({"timeout_s": 7, "memory_mb": None}).timeout_s == 7
 
 
+def test_a_limit_without_a_default_applies_only_where_it_is_asked_for() -> None:
+    standard = PROFILES["standard"]
+    assert standard.defaults.cpu_s is None
+    assert standard.resolve({"cpu_s": 3}).cpu_s == 3
+
+
+def test_limits_that_were_stored_before_there_was_a_cpu_limit_are_read() -> None:
+    stored: dict[str, Any] = {"timeout_s": 60, "memory_mb": 512, "cpus": 1.0, "output_bytes": 1048576}
+    assert Limits(**stored) == PROFILES["standard"].defaults
+
+
 def test_limits_have_the_types_they_declare_and_survive_json() -> None:
     limits = PROFILES["standard"].resolve({"timeout_s": 5.0, "cpus": 1})
     assert type(limits.timeout_s) is int
@@ -72,5 +85,6 @@ def test_every_language_has_an_image_and_profiles_that_exist() -> None:
     for language in languages.values():
         assert language.profiles
         assert set(language.profiles) <= set(PROFILES)
-        assert (Path(__file__).parents[2] / "sandbox-images" / language.image / "Dockerfile").is_file()
+        for variant in language.variants:
+            assert (Path(__file__).parents[2] / "sandbox-images" / variant.image / "image.toml").is_file()
         assert "/" not in language.file

@@ -93,6 +93,13 @@ def test_the_api_gets_neither_model_keys_nor_the_engine() -> None:
     assert commands.for_api(env) == {"PATH": "p", "RETORT_REDIS_URL": "r", "LC_ALL": "C"}
 
 
+def test_the_api_gets_the_keys_of_a_bucket_where_files_are_in_one() -> None:
+    secret = {"AWS_SECRET_ACCESS_KEY": "s"}
+    for url, expected in (("file:///folder", {}), ("s3://bucket", secret)):
+        where = {"RETORT_STORAGE_URL": url}
+        assert commands.for_api(where | secret) == where | expected
+
+
 def test_pg_variables_reach_only_a_database_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RETORT_DATABASE_URL", raising=False)
     monkeypatch.setenv("PGPORT", "1")

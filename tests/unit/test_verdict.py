@@ -34,18 +34,36 @@ KILLED, CRASHED, DUMPED = int(signal.SIGKILL), int(signal.SIGSEGV), signal.SIGAB
         # Memory: only where the kernel says so, and the program did not get over it.
         (Ending(status=KILLED, oom_kills=1), Decision(Verdict.OUT_OF_MEMORY, None, 9)),
         (Ending(status=exited(1), oom_kills=2), Decision(Verdict.OUT_OF_MEMORY, 1)),
-        (Ending(status=exited(0), oom_kills=1), Decision(Verdict.OK, 0)),
+        (
+            Ending(status=exited(0), oom_kills=1),
+            Decision(
+                Verdict.OK,
+                0,
+                reason="one of its processes was killed for memory; the program went on and exited with 0",
+            ),
+        ),
         (Ending(container_oom=True), Decision(Verdict.OUT_OF_MEMORY)),
         # Output.
         (Ending(status=KILLED, output_limit=True), Decision(Verdict.OUTPUT_LIMIT, None, 9)),
         (Ending(output_limit=True), Decision(Verdict.OUTPUT_LIMIT)),
         (Ending(status=exited(0), output_limit=True), Decision(Verdict.OUTPUT_LIMIT, 0)),
         (Ending(status=KILLED, output_limit=True, oom_kills=1), Decision(Verdict.OUTPUT_LIMIT, None, 9)),
+        # Disk: full when it ended, and it did not end well; or the size of a file.
+        (Ending(status=exited(1), disk_full=True), Decision(Verdict.DISK_LIMIT, 1)),
+        (Ending(status=int(signal.SIGBUS), disk_full=True), Decision(Verdict.DISK_LIMIT, None, 7)),
+        (Ending(status=int(signal.SIGXFSZ)), Decision(Verdict.DISK_LIMIT, None, 25)),
+        (Ending(status=exited(0), disk_full=True), Decision(Verdict.OK, 0)),
+        (Ending(status=KILLED, disk_full=True, oom_kills=1), Decision(Verdict.OUT_OF_MEMORY, None, 9)),
+        (Ending(status=KILLED, disk_full=True, output_limit=True), Decision(Verdict.OUTPUT_LIMIT, None, 9)),
+        # CPU time: killed for it, or ended just before.
+        (Ending(cpu_limit=True), Decision(Verdict.TIMEOUT, reason="cpu")),
+        (Ending(cpu_limit=True, status=exited(0)), Decision(Verdict.TIMEOUT, 0, reason="cpu")),
+        (Ending(cpu_limit=True, output_limit=True), Decision(Verdict.TIMEOUT, reason="cpu")),
         # Our clock comes first.
-        (Ending(timed_out=True), Decision(Verdict.TIMEOUT)),
-        (Ending(timed_out=True, status=exited(0)), Decision(Verdict.TIMEOUT)),
-        (Ending(timed_out=True, oom_kills=3, container_oom=True), Decision(Verdict.TIMEOUT)),
-        (Ending(timed_out=True, output_limit=True), Decision(Verdict.TIMEOUT)),
+        (Ending(timed_out=True), Decision(Verdict.TIMEOUT, reason="wall")),
+        (Ending(timed_out=True, status=exited(0)), Decision(Verdict.TIMEOUT, reason="wall")),
+        (Ending(timed_out=True, oom_kills=3, container_oom=True), Decision(Verdict.TIMEOUT, reason="wall")),
+        (Ending(timed_out=True, output_limit=True), Decision(Verdict.TIMEOUT, reason="wall")),
     ],
 )
 def test_verdicts(ending: Ending, decision: Decision) -> None:

@@ -40,7 +40,7 @@ class AnswerCache(Protocol):
     def get(self, key: str, caller: str) -> str | None:
         """The entry, or None."""
 
-    def put(self, key: str, caller: str, entry: str) -> None:
+    def put(self, key: str, caller: str, job: str, entry: str) -> None:
         """Keep an entry; one that is there already may stay."""
 
 
@@ -239,4 +239,5 @@ class Run:
         if not self._want.cache or cache is None:
             return
         key = answers.key_of(self._want, [candidate.name], [candidate.max_tokens])
-        await self._hand(lambda: cache.put(key, self._want.caller, answers.write(answer)))
+        want = self._want
+        await self._hand(lambda: cache.put(key, want.caller, want.job, answers.write(answer)))

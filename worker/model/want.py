@@ -95,6 +95,7 @@ class Want:
     caller_budget_usd: Decimal | None = None  # what the caller may spend a day
     caller_spent_usd: Decimal = Decimal(0)  # what the database says they spent today
     caller_day: str = ""  # the database's day, as 2026-11-21
+    job: str = field(default="", compare=False)  # whose question it is: a kept answer goes with it
 
     priority: Priority = Priority.INTERACTIVE
     cache: bool = False  # the response cache may answer, and may keep the answer

@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.limits import Limits
 from worker.sandbox import spec as specs
+from worker.sandbox.collecting import Sink
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.frames import PRELOAD_FRAME, PROTOCOL, Kind
 from worker.sandbox.running import Ending, OnOutput, Program, Run
@@ -17,6 +18,9 @@ from worker.sandbox.stream import CellLost, Stream, checked_number, checked_obje
 #: Seconds from start to the runner's first word, and for a reset: far above what either takes.
 START_S = 20.0
 RESET_S = 5.0
+
+#: Seconds for the engine to take note that a container ended; a busy one takes long to clean up after gVisor.
+END_S = 15
 
 
 class Cell:
@@ -32,10 +36,12 @@ class Cell:
         self.preload_tried = False
         self.resetting = False  # a reset is under way; `wait_clean` tells how it ended
         self.used_at = time.monotonic()
+        self.granted_mb = 0  # the memory of the job that it is lent to
         self._engine = engine
         self._limits = spec.limits
-        self._overhead_mb = spec.overhead_mb  # as set in the engine
-        self._needs_mb = spec.overhead_mb  # as it should be
+        self._base_mb = specs.overhead_mb(spec)
+        self._overhead_mb = self._base_mb  # as set in the engine
+        self._needs_mb = self._base_mb  # as it should be
         self._setting = threading.Lock()
         self._stream = Stream()
         self._killed = False
@@ -55,6 +61,11 @@ class Cell:
         facts = self._expect(Kind.UP, START_S)
         if facts.get("protocol") != PROTOCOL:
             raise CellLost(f"the runner speaks protocol {facts.get('protocol')!r}, not {PROTOCOL}")
+
+    @property
+    def memory_mb(self) -> int:
+        """What it may use now: what we ourselves need in it, and what its job was granted."""
+        return self._needs_mb + self.granted_mb
 
     def kill(self) -> None:
         """Kill the container now; whatever runs in it ends, and `run` returns with `killed`."""
@@ -89,7 +100,7 @@ class Cell:
         to what they were seen to hold.
         """
         self.preload_tried = self.preloading = True
-        self._needs_mb = specs.RUNNER_MB + specs.PRELOAD_MB
+        self._needs_mb = self._base_mb + specs.PRELOAD_MB
         self.settle()
         self._stream.send(PRELOAD_FRAME)
 
@@ -99,7 +110,7 @@ class Cell:
         self.preloading = False
         self.preloaded = not facts.get("failed")
         held = int(checked_number(facts, "held", 1 << 40)) if facts.get("held") is not None else 0
-        self._needs_mb = specs.RUNNER_MB + -(-held // specs.MB)
+        self._needs_mb = self._base_mb + -(-held // specs.MB)
 
     def settle(self, limits: Limits | None = None) -> None:
         """Bring the container's limits to `limits` (or leave the user's part) plus what we ourselves need.
@@ -123,10 +134,11 @@ class Cell:
         reset: bool = False,
         on_start: Callable[[], None] | None = None,
         on_output: OnOutput | None = None,
+        sink: Sink | None = None,
     ) -> Ending:
         """Run a program to its end, or kill the container at the time limit.
 
-        `on_start` is called while the program begins.
+        `on_start` is called while the program begins; `sink` gets the files that it leaves.
 
         With `reset` the runner makes the cell ready for another job of the same caller; `wait_clean` tells
         whether it could.
@@ -139,7 +151,7 @@ class Cell:
             self.settle(program.limits)
         except EngineError as e:
             raise CellLost(f"the engine did not set the limits: {e}") from e
-        run = Run(self._stream, self, program, on_output)
+        run = Run(self._stream, self, program, on_output, sink)
         run.begin(reset=reset)
         if on_start is not None:
             on_start()
@@ -151,9 +163,13 @@ class Cell:
     # What a run needs of its container:
 
     def stop(self) -> None:
-        """Kill the container, for its program's time is up."""
-        with suppress(EngineError):  # the verdict stands, and whoever destroys the cell tries again
-            self._engine.kill(self.id)
+        """End the program, for its time is up.
+
+        The runner hears at once that we hung up, and kills the guest in one step. The engine would first have
+        to start programs of its own, which a busy host and a fork bomb can hold up for seconds, and answers
+        only when the last process is dead; whoever destroys the cell asks it to kill what may be left.
+        """
+        self._stream.close()
 
     def explain(self, ending: Ending) -> bool:
         """Note in `ending` why the container ended; False if nobody knows."""
@@ -163,8 +179,9 @@ class Cell:
 
     def _died_of_memory(self) -> bool:
         """Whether the engine says that the container ended because its memory did."""
+        with suppress(EngineError):  # busy: perhaps it knows all the same
+            self._engine.wait(self.id, END_S)
         try:
-            self._engine.wait(self.id, 5)
             return self._engine.inspect(self.id)["State"]["OOMKilled"] is True
         except EngineError:
             return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -16,7 +18,13 @@ from urllib.parse import urlsplit
 from worker.sandbox.base import Progress
 
 # The mirrors and proxies of the host, which a build on it needs as well.
-PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT")
+PACKAGE_VARIABLES = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "PIP_DEFAULT_TIMEOUT",
+    "NPM_CONFIG_REGISTRY",
+)
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 BUNDLE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
@@ -26,36 +34,68 @@ STOCK_FOLDER = Path("/usr/share/ca-certificates")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def content_files(folder: Path, runner: Path) -> list[tuple[str, Path]]:
-    """Return what decides an image's content, as (path in the context, file), sorted.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What decides an image's content, by paths in the context: files, and what was made of image.toml."""
 
-    Certificates are left out (they differ between hosts and never reach the image), and so is bytecode.
-    """
-    found = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()]
-    found = [(name, path) for name, path in found if not name.startswith("certs/")]
-    found += [
-        (f"runner/{path.relative_to(runner).as_posix()}", path) for path in runner.rglob("*") if path.is_file()
-    ]
-    return sorted((name, path) for name, path in found if "__pycache__" not in name)
+    files: tuple[tuple[str, Path], ...]
+    rendered: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], shared: Mapping[str, Path], rendered: Mapping[str, bytes]) -> Content:
+        """The files of `folders`, an earlier one's before a later one's of the same name, and of `shared`.
+
+        Certificates are left out (they differ between hosts and never reach the image), and so is bytecode.
+        """
+        found: dict[str, Path] = {}
+        for folder in folders:
+            for path in folder.rglob("*"):
+                name = path.relative_to(folder).as_posix()
+                if path.is_file() and not name.startswith("certs/"):
+                    found.setdefault(name, path)
+        for prefix, folder in shared.items():
+            for path in folder.rglob("*"):
+                if path.is_file():
+                    found[f"{prefix}/{path.relative_to(folder).as_posix()}"] = path
+        return cls(
+            tuple(sorted((name, path) for name, path in found.items() if "__pycache__" not in name)), rendered
+        )
+
+    def digest(self, start: str) -> str:
+        """A hash of all this and of `start`, in hex."""
+        digest = hashlib.sha256(start.encode())
+        for name, path in self.files:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"\n{name} {_executable(path)} {content}".encode())
+        for name, data in sorted(self.rendered.items()):
+            digest.update(f"\n{name} {hashlib.sha256(data).hexdigest()}".encode())
+        return digest.hexdigest()
+
+
+def _executable(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o100)
 
 
 @contextmanager
-def build_context(folder: Path, runner: Path, progress: Progress) -> Iterator[IO[bytes]]:
-    """Give the build context as an open, uncompressed tar file.
+def build_context(content: Content, certificates: Sequence[Path], progress: Progress) -> Iterator[IO[bytes]]:
+    """Give the build context as an open, uncompressed tar file; `certificates` are folders with more of them.
 
     Owners and times are fixed, so that the engine's layer cache sees only content. Raises OSError if the
     runner is missing.
     """
-    if not (runner / "__main__.py").is_file():
-        raise FileNotFoundError(f"the runner is missing: {runner}/__main__.py")
+    names = [name for name, _ in content.files]
+    if "runner/__main__.py" not in names:
+        raise FileNotFoundError("the runner is missing: no runner/__main__.py")
     with tempfile.TemporaryFile(prefix="retort-context-") as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, path in content_files(folder, runner):
-                _add(archive, name, path.read_bytes(), 0o755 if os.access(path, os.X_OK) else 0o644)
+            for name, path in content.files:
+                _add(archive, name, path.read_bytes(), 0o755 if _executable(path) else 0o644)
+            for name, data in sorted(content.rendered.items()):
+                _add(archive, name, data, 0o644)
             # The Dockerfile copies this folder, so it must exist even without any certificate.
             _add(archive, "certs/.gitkeep", b"", 0o644)
             authorities = extra_authorities(os.environ)
-            for path in sorted((folder / "certs").glob("*.crt")):
+            for path in sorted(path for folder in certificates for path in folder.glob("*.crt")):
                 authorities += _certificates(path)
             for number, pem in enumerate(dict.fromkeys(authorities)):
                 _add(archive, f"certs/host-{number}.crt", pem + b"\n", 0o644)
@@ -84,12 +124,12 @@ def extra_authorities(environment: Mapping[str, str], local: Path = LOCAL_AUTHOR
     return list(dict.fromkeys(found))
 
 
-def pip_arguments(environment: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
+def package_arguments(environment: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
     """Return the build arguments for package mirrors and proxies, and the build's network mode.
 
     A mirror or proxy on this host's loopback is out of reach from the engine's bridge: `host` for those.
     """
-    names = [*PIP_VARIABLES, *PROXY_VARIABLES, *(name.lower() for name in PROXY_VARIABLES)]
+    names = [*PACKAGE_VARIABLES, *PROXY_VARIABLES, *(name.lower() for name in PROXY_VARIABLES)]
     arguments = {name: value for name in names if (value := environment.get(name))}
     addresses = [
         value for name, value in arguments.items() if name.upper() not in {"NO_PROXY", "PIP_TRUSTED_HOST"}

@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import docker.errors
 import requests
+from docker.transport import UnixHTTPAdapter
 from docker.utils import kwargs_from_env
 
 #: Seconds after which a call that the engine does not answer counts as failed.
@@ -50,6 +51,26 @@ def _translated() -> Iterator[None]:
         raise EngineDown(f"the container engine does not answer: {e}") from e
 
 
+class _OnePool(UnixHTTPAdapter):
+    """One pool of connections to the local socket, whatever the path.
+
+    The SDK makes a pool for each path, of which it keeps 25 in each thread with a connection open; and every
+    container has paths of its own.
+    """
+
+    @classmethod
+    def use(cls, client: docker.APIClient) -> None:
+        """Let a client that talks to a local socket do so in this way."""
+        theirs = client.get_adapter(client.base_url)
+        if isinstance(theirs, UnixHTTPAdapter):
+            client.mount("http+docker://", cls(theirs.socket_path, CALL_TIMEOUT_S))
+            theirs.close()
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
+        """The one pool, whatever the path."""
+        return super().get_connection("http+docker://localhost", proxies)
+
+
 class Attachment:
     """A raw stream to a container's stdin and stdout, to be closed by whoever asked for it."""
 
@@ -85,6 +106,7 @@ class Engine:
                 # The API version is asked for once, not once per thread.
                 client = docker.APIClient(version=self._version or "auto", timeout=CALL_TIMEOUT_S, **options)
                 self._version = client.api_version
+                _OnePool.use(client)
             self._local.client = client
         return client
 
@@ -171,14 +193,15 @@ class Engine:
         with _translated():
             return int(self._client.wait(container, timeout=timeout_s)["StatusCode"])
 
-    def image_digest(self, image: str) -> str:
-        """The content id of an image.
+    def image(self, image: str) -> dict[str, Any]:
+        """What the engine knows of an image: its content id is `Id`.
 
         Raises:
             NoSuchImage: the engine lacks it.
         """
         with _translated():
-            return str(self._client.inspect_image(image)["Id"])  # type: ignore[no-untyped-call]
+            found: dict[str, Any] = self._client.inspect_image(image)  # type: ignore[no-untyped-call]
+            return found
 
     def labelled(self, label: str, value: str) -> list[dict[str, Any]]:
         """All containers with a label, running or not: their ids and labels."""

@@ -8,17 +8,23 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import orjson
+
+from domain.files import MB, FileLimits, LeftOut
 
 _HEADER = struct.Struct(">Ic")
 _STREAM_HEADER = struct.Struct(">BxxxI")
 _JOB = struct.Struct(">QBI")
 _SIZE = struct.Struct(">I")
+_COLLECT = struct.Struct(">IQQII")
+_ARTIFACT = struct.Struct(">IQ")
+_LEFT = struct.Struct(">cH")
 
 #: What runner and host must both say they speak.
-PROTOCOL = 3
+PROTOCOL = 4
 
 #: No frame of a runner is longer: it sends output in chunks of 64 KiB, and small JSON objects.
 LONGEST = 1 << 17
@@ -39,13 +45,90 @@ class Kind(Enum):
     STDOUT = b"O"
     STDERR = b"E"
     STAT = b"T"
+    PHASE = b"H"
     EXIT = b"X"
+    ARTIFACT = b"A"
+    COLLECTED = b"D"
     CLEAN = b"C"
 
 
 _KINDS = {kind.value: kind for kind in Kind}
 
 PRELOAD_FRAME = _HEADER.pack(0, b"P")
+
+
+#: Bytes of a file in one frame.
+FILE_CHUNK = 1 << 16
+
+#: Why the runner left something out, as it says it.
+_LEFT_OUT = {
+    b"l": LeftOut.SYMLINK,
+    b"s": LeftOut.SPECIAL,
+    b"c": LeftOut.CACHE,
+    b"z": LeftOut.TOO_LARGE,
+    b"b": LeftOut.TOO_MUCH,
+    b"n": LeftOut.TOO_MANY,
+    b"d": LeftOut.TOO_DEEP,
+    b"u": LeftOut.UNREADABLE,
+    b"t": LeftOut.TIME,
+}
+
+
+def file_frame(name: str, content: bytes) -> bytes:
+    """A frame with an input, or with its next bytes where the name is empty. At most `FILE_CHUNK` bytes."""
+    raw = name.encode()
+    return _HEADER.pack(_SIZE.size + len(raw) + len(content), b"F") + _SIZE.pack(len(raw)) + raw + content
+
+
+@cache
+def collect_frame(limits: FileLimits) -> bytes:
+    """The frame that tells the runner what to bring back. One file more: results travel as a file, too."""
+    payload = _COLLECT.pack(
+        limits.artifacts + 1,
+        limits.artifact_mb * MB,
+        limits.artifacts_mb * MB,
+        limits.depth,
+        limits.collect_s * 1000,
+    )
+    return _HEADER.pack(len(payload), b"A") + payload
+
+
+def parse_artifact(payload: bytes) -> tuple[bytes, int, bytes]:
+    """Name and size in bytes of a file that begins, and its first content; more of the last has no name.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    if len(payload) < _SIZE.size:
+        raise ProtocolError("an artifact without a head")
+    (length,) = _SIZE.unpack_from(payload)
+    if length == 0:
+        return b"", 0, payload[_SIZE.size :]
+    end = _ARTIFACT.size + length
+    if end > len(payload):
+        raise ProtocolError("an artifact without a name")
+    return payload[_ARTIFACT.size : end], _ARTIFACT.unpack_from(payload)[1], payload[end:]
+
+
+def parse_collected(payload: bytes) -> tuple[list[tuple[bytes, LeftOut]], int]:
+    """What was left out, by name and reason, and how many more there are.
+
+    Raises:
+        ProtocolError: it says nothing of the kind.
+    """
+    try:
+        (more,) = _SIZE.unpack_from(payload)
+        at = _SIZE.size
+        found = []
+        while at < len(payload):
+            why, length = _LEFT.unpack_from(payload, at)
+            at += _LEFT.size + length
+            if at > len(payload):
+                raise ProtocolError("a name that is cut")
+            found.append((payload[at - length : at], _LEFT_OUT[why]))
+    except (struct.error, KeyError) as e:
+        raise ProtocolError(f"not what was collected: {payload[:80]!r}") from e
+    return found, more
 
 
 def job_frame(

@@ -10,27 +10,41 @@ everything else is reused:
 from __future__ import annotations
 
 import argparse
-import hashlib
+import base64
+import io
+import json
 import os
 import re
 import sys
+import tarfile
+import threading
 import time
-import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
 
 from worker.sandbox.base import BaseImageError, Progress, ensure_base
-from worker.sandbox.context import build_context, content_files, pip_arguments
+from worker.sandbox.context import Content, build_context, package_arguments
+from worker.sandbox.recipe import Recipe, RecipeError, read_recipe
 
 IMAGES_VARIABLE = "RETORT_IMAGES_DIR"
 BASE_VARIABLE = "RETORT_BASE_IMAGE"
 BUILD_COMMAND = "python -m worker.sandbox.images build"
+DESCRIPTION = "/opt/retort/image.json"
+FACTS_LABEL = "retort.facts"
 LOG_TAIL = 30
+
+#: Images that are built at the same time.
+AT_ONCE = 2
+
+#: Held while a base image is looked for, which several images may share.
+_BASES = threading.Lock()
 BUILD_SILENCE_S = 600
 
 
@@ -58,30 +72,58 @@ def images_root() -> Path:
     return Path(os.environ.get(IMAGES_VARIABLE) or default)
 
 
-def image_names() -> list[str]:
-    """Return the names of all images: the folders with a Dockerfile."""
-    return sorted(path.parent.name for path in images_root().glob("*/Dockerfile"))
+def image_names(*, optional: bool = False) -> list[str]:
+    """Return the names of all images, the folders with an image.toml; `optional`: also those built if asked."""
+    names = sorted(path.parent.name for path in images_root().glob("*/image.toml"))
+    return [name for name in names if optional or not recipe_of(name).optional]
 
 
-def base_image_of(name: str) -> str:
-    """Return the base image: `RETORT_BASE_IMAGE`, or the default of the Dockerfile's `ARG BASE_IMAGE`."""
-    if chosen := os.environ.get(BASE_VARIABLE):
-        return chosen
-    text = (_folder(name) / "Dockerfile").read_text()
-    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", text, re.MULTILINE)
+def recipe_of(name: str) -> Recipe:
+    """Return what the image's image.toml says."""
+    try:
+        return read_recipe(_folder(name))
+    except RecipeError as error:
+        raise ImageBuildError(str(error)) from error
+
+
+def bases_of(name: str) -> tuple[str, ...]:
+    """Return the names of base images that will do, the most wanted first.
+
+    `RETORT_BASE_IMAGE` (of the image `python`) or `RETORT_BASE_IMAGE_NAME` (of others) goes before all.
+    """
+    recipe = recipe_of(name)
+    if recipe.extends is not None:
+        return (expected_tag(recipe.extends),)
+    variable = (
+        BASE_VARIABLE if name == "python" else f"{BASE_VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    )
+    if chosen := os.environ.get(variable):
+        return (chosen,)
+    if recipe.bases:
+        return recipe.bases
+    dockerfile = dict(_content(name).files)["Dockerfile"]
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", dockerfile.read_text(), re.MULTILINE)
     if found is None:
         raise ImageBuildError(f"the Dockerfile of {name} has no line ARG BASE_IMAGE=…")
-    return found[1]
+    return (found[1],)
+
+
+def _folders(name: str) -> list[Path]:
+    """The image's folder, and those of the image that it is like, and so on."""
+    like = recipe_of(name).like
+    own = _folder(name)
+    return [own, *(_folders(like) if like and like != name else [])]
+
+
+def _content(name: str) -> Content:
+    root = images_root()
+    shared = {"runner": root / "runner", "common": root / "common"}
+    return Content.of(_folders(name), shared, recipe_of(name).rendered())
 
 
 def content_hash(name: str) -> str:
-    """Return the hash, 12 hex digits, of the image's folder, the runner and the name of the base image."""
-    digest = hashlib.sha256(base_image_of(name).encode())
-    for path, file in content_files(_folder(name), images_root() / "runner"):
-        executable = bool(file.stat().st_mode & 0o100)
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"\n{path} {executable} {content}".encode())
-    return digest.hexdigest()[:12]
+    """Return the hash, 12 hex digits, of all that goes into the image, and of the names of its base images."""
+    return _content(name).digest(" ".join(bases_of(name)))[:12]
 
 
 def expected_tag(name: str) -> str:
@@ -91,8 +133,7 @@ def expected_tag(name: str) -> str:
 
 def mentions(name: str) -> tuple[str, ...]:
     """Return the words whose appearance in a program makes the image's preloaded packages worth having."""
-    facts = tomllib.loads((_folder(name) / "image.toml").read_text(encoding="utf-8"))
-    return tuple(word for level in facts["preload"] for word in level["mentions"])
+    return recipe_of(name).mentions
 
 
 def resolve(name: str, client: docker.DockerClient | None = None) -> ImageRef:
@@ -119,30 +160,45 @@ def build(
             return resolve(name, engine)
         except ImageMissing:
             progress(f"building {tag}")
-    base = base_image_of(name)
     started = time.monotonic()
-    try:
-        ensure_base(base, progress, engine)
-        _run_build(engine, name, base, tag, progress, no_cache=force)
-    except BaseImageError as error:
-        raise ImageBuildError(str(error)) from error
+    extends = recipe_of(name).extends
+    if extends:
+        base = build(extends, progress, engine).tag
+    else:
+        with _BASES:
+            base = _first_base(name, progress, engine)
+    _publish(engine, _run_build(engine, name, base, tag, progress, no_cache=force), tag)
     progress(f"built {tag} in {time.monotonic() - started:.0f} s")
     return ImageRef(name, tag)
 
 
+def _first_base(name: str, progress: Progress, engine: docker.DockerClient) -> str:
+    """Return the first of the image's bases that can be had; raise ImageBuildError if none can."""
+    errors = []
+    for base in bases_of(name):
+        try:
+            ensure_base(base, progress, engine)
+        except BaseImageError as error:
+            errors.append(str(error))
+        else:
+            return base
+    raise ImageBuildError("\n".join(errors))
+
+
 def _run_build(
     engine: docker.DockerClient, name: str, base: str, tag: str, progress: Progress, *, no_cache: bool
-) -> None:
-    """Send the context to the engine and follow its log to the end."""
-    arguments, network = pip_arguments(os.environ)
+) -> str:
+    """Send the context to the engine and follow its log to the end; return the id of what it built."""
+    arguments, network = package_arguments(os.environ)
+    system = recipe_of(name).extends or name
     tail: deque[str] = deque(maxlen=LOG_TAIL)
     try:
-        with build_context(_folder(name), images_root() / "runner", progress) as context:
+        certificates = [folder / "certs" for folder in _folders(name)]
+        with build_context(_content(name), certificates, progress) as context:
             events = engine.api.build(
                 fileobj=context,
                 custom_context=True,
-                tag=tag,
-                buildargs={"BASE_IMAGE": base, **arguments},
+                buildargs={"BASE_IMAGE": base, "SYSTEM_IMAGE": bases_of(system)[0], **arguments},
                 labels={"retort.image": name, "retort.content": tag.rsplit(":", 1)[1]},
                 network_mode=network,
                 nocache=no_cache,
@@ -155,8 +211,10 @@ def _run_build(
                 tail.append(line)
                 progress(line)
         # A broken connection ends the stream as if the build were complete.
-        if not any(line.startswith("Successfully built") for line in tail):
+        built = [line.split()[-1] for line in tail if line.startswith("Successfully built")]
+        if not built:
             raise docker.errors.BuildError("the engine's answer ended early", iter(()))
+        return built[-1]
     except (docker.errors.DockerException, OSError) as error:
         log = "\n".join(tail)
         raise ImageBuildError(
@@ -165,6 +223,37 @@ def _run_build(
             f"certificate authorities into sandbox-images/{name}/certs/ (see docs/images.md), "
             f"then run `{BUILD_COMMAND} {name}`."
         ) from error
+
+
+def _publish(engine: docker.DockerClient, built: str, tag: str) -> None:
+    """Give a built image its tag, and what it says of itself as a label: the engine tells that at once."""
+    try:
+        container = engine.containers.create(built)
+        try:
+            archive = io.BytesIO(b"".join(container.get_archive(DESCRIPTION)[0]))
+            with tarfile.open(fileobj=archive) as tar:
+                text = json.dumps(json.load(tar.extractfile("image.json") or io.BytesIO()))
+            repository, version = tag.split(":")
+            change = f"LABEL {FACTS_LABEL}={base64.b64encode(text.encode()).decode()}"
+            container.commit(repository, version, changes=[change])
+        finally:
+            container.remove()
+    except (docker.errors.DockerException, tarfile.TarError, ValueError) as error:
+        raise ImageBuildError(f"{tag} was built, but does not tell of itself: {error}") from error
+
+
+def facts_of(inspected: Mapping[str, Any]) -> dict[str, Any]:
+    """What an image says of itself, from the engine's answer about it: language, version, packages, system.
+
+    Raises:
+        ImageMissing: it says nothing, so it is none of ours.
+    """
+    labels = (inspected.get("Config") or {}).get("Labels") or {}
+    try:
+        facts = json.loads(base64.b64decode(labels[FACTS_LABEL]))
+        return {name: facts[name] for name in ("language", "version", "packages", "system")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageMissing(f"an image without a description: build it anew with `{BUILD_COMMAND}`") from error
 
 
 def _log_lines(events: Iterator[Mapping[str, object]]) -> Iterator[str]:
@@ -179,8 +268,9 @@ def _log_lines(events: Iterator[Mapping[str, object]]) -> Iterator[str]:
 def _folder(name: str) -> Path:
     """Return the image's folder; raise ImageBuildError if there is none."""
     folder = images_root() / name
-    if not re.fullmatch(r"[a-z0-9-]+", name) or not (folder / "Dockerfile").is_file():
-        raise ImageBuildError(f"there is no image {name!r}, only: {', '.join(image_names()) or 'none'}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name) or not (folder / "image.toml").is_file():
+        known = ", ".join(image_names(optional=True)) or "none"
+        raise ImageBuildError(f"there is no image {name!r}, only: {known}")
     return folder
 
 
@@ -189,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.sandbox.images", description="Sandbox images.")
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build what is missing")
-    builder.add_argument("names", nargs="*", help="images to build (default: all)")
+    builder.add_argument("names", nargs="*", help="images to build (default: all but the optional ones)")
     builder.add_argument(
         "--force", action="store_true", help="build anew, with the newest distribution packages"
     )
@@ -200,15 +290,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         client = docker.from_env()
         if chosen.command == "list":
             return _list(client)
-        for name in chosen.names or image_names():
-            print(build(name, _quiet if chosen.quiet else _say, client, force=chosen.force).tag, flush=True)
+        say = _quiet if chosen.quiet else _say
+        return _build_all(chosen.names or image_names(), client, chosen.force, say)
     except ImageBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except docker.errors.DockerException as error:
         print(f"error: the Docker engine does not answer: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _build_all(
+    names: list[str],
+    engine: docker.DockerClient,
+    force: bool,
+    say: Progress,
+) -> int:
+    """Build images, two at a time: one downloads, another computes. Return 1 if one could not be built."""
+    # Those that others build on come first, and are not built a second time.
+    recipes = [recipe_of(name) for name in names]
+    first = sorted({base for each in recipes if (base := each.extends or each.after)})
+    failed = 0
+    for round_ in (first, [name for name in names if name not in first]):
+        with ThreadPoolExecutor(AT_ONCE, "image") as builders:
+            futures = [builders.submit(build, name, say, engine, force=force) for name in round_]
+            for future in futures:
+                try:
+                    print(future.result().tag, flush=True)
+                except ImageBuildError as error:
+                    failed = 1
+                    print(f"error: {error}", file=sys.stderr)
+    return failed
 
 
 def _list(client: docker.DockerClient) -> int:

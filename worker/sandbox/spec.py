@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from domain.limits import Limits, Profile
+from domain.states import Runtime
 
 MB = 1 << 20
 
@@ -20,6 +21,11 @@ RUNNER_MB = 24
 
 #: Room while the heavy packages are imported; afterwards the limit is set to what they were seen to hold.
 PRELOAD_MB = 512
+
+#: What gVisor's kernel needs besides, as it is in the same cgroup: memory (MB), and threads of its own and for
+#: each process of a guest. With fewer than 256 it does not start.
+RUNSC_MB = 32
+RUNSC_PIDS = 1024
 
 #: Processes of our own inside: the runner, the zygote, and one being forked.
 RUNNER_PIDS = 4
@@ -52,9 +58,19 @@ def new_uid() -> int:
 
 
 @cache
-def seccomp_profile() -> str:
-    """Our pinned seccomp profile, as the text the engine wants."""
+def seccomp_profile(runtime: str = Runtime.RUNC) -> str:
+    """Our pinned seccomp profile, as the text the engine wants.
+
+    On gVisor it is a second wall, inside the first: runsc applies it where it is told to (`--oci-seccomp`). Old
+    versions do so without the error numbers, and refuse `clone3` with one that tells the C library nothing; so
+    there the answer is left to gVisor.
+    """
     document = json.loads(files("worker.sandbox").joinpath("seccomp.json").read_text(encoding="utf-8"))
+    if runtime == Runtime.RUNSC:
+        for rule in document["syscalls"]:
+            if rule["names"] == ["clone3"]:
+                rule["action"] = "SCMP_ACT_ALLOW"
+                del rule["errnoRet"]
     return json.dumps(document)
 
 
@@ -83,6 +99,11 @@ def resources(limits: Limits, overhead_mb: int) -> dict[str, int]:
     }
 
 
+def overhead_mb(spec: CellSpec) -> int:
+    """What the runner, and on gVisor its kernel, need on top of the user's memory."""
+    return spec.overhead_mb + (RUNSC_MB if spec.runtime == Runtime.RUNSC else 0)
+
+
 def _tmpfs(spec: CellSpec) -> dict[str, str]:
     fixed = spec.profile.fixed
     common = "rw,nosuid,nodev"
@@ -97,9 +118,9 @@ def host_config(spec: CellSpec) -> dict[str, Any]:
     """The engine's `HostConfig`: isolation and limits."""
     fixed = spec.profile.fixed
     return {
-        **resources(spec.limits, spec.overhead_mb),
+        **resources(spec.limits, overhead_mb(spec)),
         "CpuShares": CPU_SHARES,
-        "PidsLimit": fixed.pids + RUNNER_PIDS,
+        "PidsLimit": fixed.pids + RUNNER_PIDS + (RUNSC_PIDS if spec.runtime == Runtime.RUNSC else 0),
         "OomScoreAdj": OOM_SCORE_ADJ,
         "NetworkMode": "none",
         "IpcMode": "private",
@@ -114,12 +135,17 @@ def host_config(spec: CellSpec) -> dict[str, Any]:
         "Privileged": False,
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),
-        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile()}"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp_profile(spec.runtime)}"],
         "GroupAdd": [],
         "Ulimits": [
             {"Name": "core", "Soft": 0, "Hard": 0},
             {"Name": "nofile", "Soft": fixed.open_files, "Hard": fixed.open_files},
             {"Name": "fsize", "Soft": fixed.file_mb * MB, "Hard": fixed.file_mb * MB},
+            *(
+                [{"Name": "nproc", "Soft": fixed.pids, "Hard": fixed.pids}]
+                if spec.runtime == Runtime.RUNSC
+                else []
+            ),
             {"Name": "memlock", "Soft": 65536, "Hard": 65536},
             {"Name": "msgqueue", "Soft": 0, "Hard": 0},
         ],

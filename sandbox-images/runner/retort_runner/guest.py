@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import posix
 import sys
 
+from retort_runner import last
 from retort_runner.privileges import become_guest, prepare_guest
 
 TYPE_CHECKING = False
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 WORK = "/work"
+
+_OURS = (__file__, last.__file__)
 
 
 def _streams() -> None:
@@ -47,13 +51,13 @@ def _exit_code(stop: SystemExit) -> int:
 def _report(error: BaseException) -> None:
     """Print the traceback as the interpreter would, without our own frames."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
         trace = trace.tb_next
     error.__traceback__ = trace
     sys.excepthook(type(error), error, trace)
 
 
-def _finish(code: int, before: frozenset[str]) -> NoReturn:
+def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
     """End as the interpreter does, without the milliseconds that taking down every module would cost.
 
     What a program can see of an orderly end happens: threads are joined, exit handlers run, its objects are
@@ -62,6 +66,8 @@ def _finish(code: int, before: frozenset[str]) -> NoReturn:
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
+        last.show(value)
+        del value
         atexit._run_exitfuncs()
         # The program's own modules; what it imported from the system holds nothing that waits to be written.
         for name in sys.modules.keys() - before | {"__main__"}:
@@ -84,9 +90,35 @@ def prepare() -> None:
     """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
     prepare_guest()
     _streams()
-    exec(compile("print(end='')", "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    exec(last.split(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
     gc.collect()
+
+
+def execute(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
+    """Become the guest and then a program: `argv` is its path, then its arguments from the name on.
+
+    It gets the environment `environ`; this never comes back.
+
+    `stdio` are the descriptors that become 0, 1, 2, and so on; every other one is closed. `code` is written to
+    `file`, unless that is missing.
+    """
+    try:
+        for target, source in enumerate(stdio):  # those given come after them, so none is overwritten too early
+            posix.dup2(source, target)
+        posix.closerange(len(stdio), 1 << 16)
+        become_guest(uid)
+        posix.chdir(WORK)
+        if "file" in job:
+            with open(f"{WORK}/{job['file']}", "wb") as file:
+                file.write(code)
+        for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):  # by Python; a new program inherits that
+            _signal.signal(ignored, _signal.SIG_DFL)
+        path, *argv = job["argv"]
+        posix.execve(path, argv, job["environ"])
+    except BaseException as error:  # ours: the program has not begun
+        posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
+        posix._exit(125)
 
 
 def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
@@ -117,11 +149,18 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
         posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
         posix._exit(125)
     status = 0
+    value = None
     try:
-        exec(compile(code, path, "exec", dont_inherit=True), vars(main))
+        program, expression, telling = last.split(code, path)
+        exec(program, vars(main))
+        if expression is not None:
+            value = eval(expression, vars(main))
+            if type(value).__module__.partition(".")[0] not in telling:
+                value = None
+        del program, expression
     except SystemExit as stop:
         status = _exit_code(stop)
     except BaseException as error:
         _report(error)
         status = 1
-    _finish(status, before)
+    _finish(status, before, value)

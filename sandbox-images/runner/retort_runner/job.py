@@ -7,9 +7,11 @@ import os
 import select
 import time
 
-from retort_runner import wire
-from retort_runner.cgroup import Counters
+from retort_runner import disk, gvisor, wire
+from retort_runner.cgroup import Counters, Sample
+from retort_runner.launch import Launch
 from retort_runner.parked import memory_file
+from retort_runner.prestart import Prestarted, output_pipe
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CHUNK = 1 << 16
-_STAT_EVERY_MS = 500
+_STAT_EVERY_S = 0.1
+
+#: What is still read of a stream when all its writers were killed: more than a pipe can hold.
+_DRAIN = (1 << 20) + _CHUNK
 
 #: How long output may wait for more, and how much of it: what a short program prints travels with its end, in
 #: one piece instead of two through the engine's three processes.
@@ -34,7 +39,11 @@ def _stdin(content: bytes) -> int:
 
 
 class Job:
-    """Runs once."""
+    """Runs once.
+
+    `launch`: how, where the program is not forked from a helper. With `compiling` it is the compiler that runs;
+    what that writes stays in `held`, for whoever ran it to send or forget. `prestarted` becomes the program.
+    """
 
     def __init__(
         self,
@@ -45,6 +54,9 @@ class Job:
         uid: int,
         counters: Counters,
         wake: int,
+        launch: Launch | None = None,
+        compiling: bool = False,
+        prestarted: Prestarted | None = None,
     ) -> None:
         self.header = header
         self.code = code
@@ -52,14 +64,16 @@ class Job:
         self.uid = uid
         self.counters = counters
         self.wake = wake
+        self.launch = launch
+        self.compiling = compiling
+        self.prestarted = prestarted
         self.zygote_lost = False
         self._pid = 0
         self._status: int | None = None
         self._cpu_s = 0.0
         self._rss = 0
         self._sent = {wire.STDOUT: 0, wire.STDERR: 0}
-        self._room = int(header["output_bytes"])
-        self._over = False
+        self._room = int(header["output_bytes"])  # below zero: it wrote more than it may
         self.held: list[tuple[bytes, bytes]] = []
         self._held_bytes = 0
 
@@ -74,13 +88,15 @@ class Job:
         before = self.counters.sample()
         began = time.monotonic()
         pipes = self._start(zygote)
-        self._carry(pipes, zygote, began, before.cpu_s)
+        self._carry(pipes, zygote, began, before)
         wall_s = time.monotonic() - began
         # From here nothing of the guest's writes, so reading what the pipes hold is reading all of it.
         kill_guests(self.uid)
         self._reap()
         for fd, kind in pipes.items():
-            while self._forward(fd, kind) > 0:
+            drained = 0
+            while drained < _DRAIN and (count := self._forward(fd, kind)) > 0:
+                drained += count
                 if self._held_bytes > _HOLD_BYTES:
                     self._flush()
             os.close(fd)
@@ -93,28 +109,40 @@ class Job:
             "oom_kills": after.oom_kills - before.oom_kills,
             "stdout_bytes": self._sent[wire.STDOUT],
             "stderr_bytes": self._sent[wire.STDERR],
-            "output_limit": self._over,
+            "output_limit": self._room < 0,
+            "disk_full": self._status != 0 and disk.full(self.uid),
         }
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
+        if self.prestarted is not None:
+            self._pid = self.prestarted.pid
+            self._cpu_s = -self.prestarted.cpu_s()
+            self.prestarted.start(self.header, self.code, self.stdin)
+            return {self.prestarted.out: wire.STDOUT, self.prestarted.err: wire.STDERR}
         assert zygote.parked is not None
         process, zygote.parked = zygote.parked, None
-        out, out_end = os.pipe()
-        err, err_end = os.pipe()
-        for fd in (out_end, err_end):
-            os.fchmod(fd, 0o666)  # the guest may open /dev/stdout by its name
+        out, out_end = output_pipe(self.uid)
+        err, err_end = output_pipe(self.uid)
         stdio = (_stdin(self.stdin), out_end, err_end)
         self._pid = process.pid
-        wanted = {name: self.header[name] for name in ("file", "args", "env")}
         # If the process is gone, its end is what is seen next, like any other's.
-        process.start(wanted, self.code, stdio)
+        process.start(self._wanted(), self.code, stdio)
         for fd in stdio:
             os.close(fd)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
         return {out: wire.STDOUT, err: wire.STDERR}
 
-    def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, cpu_before: float | None) -> None:
+    def _wanted(self) -> dict[str, Any]:
+        """What the parked process shall do, for guest.py."""
+        header, launch = self.header, self.launch
+        if launch is None:
+            return {name: header[name] for name in ("file", "args", "env")}
+        argv, environ = launch.compiler(header) if self.compiling else launch.cold(header)
+        wanted: dict[str, Any] = {"argv": argv, "environ": environ}
+        if self.compiling or not launch.compile:
+            wanted["file"] = header["file"]
+        return wanted
+
+    def _carry(self, pipes: dict[int, bytes], zygote: Zygote, began: float, before: Sample) -> None:
         """Carry output until the main process ended, or wrote too much and was killed."""
         poll = select.poll()
         poll.register(0, select.POLLIN)
@@ -122,9 +150,12 @@ class Job:
         poll.register(zygote.channel, select.POLLIN)
         for fd in pipes:
             poll.register(fd, select.POLLIN)
-        stat_at = began + _STAT_EVERY_MS / 1000
-        while self._status is None and not self._over:
-            ready = poll.poll(_HOLD_MS if self.held else _STAT_EVERY_MS)
+        own = time.process_time()
+        every_s = _STAT_EVERY_S * (5 if self.counters.missing else 1)  # there a look costs more
+        now, stat_at = began, began + every_s
+        while self._status is None and self._room >= 0:
+            holding = self.held and not self.compiling
+            ready = poll.poll(_HOLD_MS if holding else max(1, (stat_at - now) * 1000))
             if not ready or self._held_bytes > _HOLD_BYTES:
                 self._flush()
             for fd, _ in ready:
@@ -143,31 +174,36 @@ class Job:
                     self._zygote_says(zygote, poll)
             now = time.monotonic()
             if now >= stat_at:
-                stat_at = now + _STAT_EVERY_MS / 1000
-                sample = self.counters.sample()
-                cpu_s = None if sample.cpu_s is None or cpu_before is None else sample.cpu_s - cpu_before
-                wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=sample.memory)
+                stat_at = now + every_s
+                self._tell(before, time.process_time() - own)
+
+    def _tell(self, before: Sample, own_s: float) -> None:
+        """Tell the host what the job used so far; of the CPU time, `own_s` was ours, to carry its output."""
+        sample = self.counters.sample()
+        cpu_s = memory = None
+        if self.counters.missing:
+            cpu_s = self._cpu_s + gvisor.cpu_s(self.uid)
+        elif sample.cpu_s is not None and before.cpu_s is not None:
+            cpu_s = max(0.0, sample.cpu_s - before.cpu_s - own_s)
+        if sample.memory is not None and before.memory is not None:
+            memory = max(0, sample.memory - before.memory)
+        wire.send_facts(wire.STAT, cpu_s=cpu_s, memory=memory)
 
     def _forward(self, fd: int, kind: bytes) -> int:
         """Send what one read gives to the host: bytes read, 0 at the end of the stream, -1 for nothing now."""
-        if self._over:
-            return -1
         try:
             chunk = os.read(fd, _CHUNK)
         except BlockingIOError:
             return -1
-        if len(chunk) > self._room:
-            self._over = True
-        kept = chunk[: self._room]
-        self._room -= len(kept)
-        self._sent[kind] += len(chunk)
-        if kept:
-            self.held.append((kind, kept))
-            self._held_bytes += len(kept)
+        if chunk:
+            self._room -= len(chunk)
+            self._sent[kind] += len(chunk)
+            self.held.append((kind, chunk))
+            self._held_bytes += len(chunk)
         return len(chunk)
 
     def _flush(self) -> None:
-        if self.held:
+        if self.held and not self.compiling:
             wire.send_all(self.held)
             self.held, self._held_bytes = [], 0
 
@@ -210,7 +246,7 @@ class Job:
 
         Exact where the container's own high-water mark rose during the job. Where an earlier peak hides it (a
         used cell, or the imports of a warm one), the highest resident set among the job's processes is the
-        next best that an unprivileged process can read.
+        next best that an unprivileged process can read. An interpreter that was up counts as a whole.
         """
         if (
             memory is not None
@@ -218,5 +254,6 @@ class Job:
             and peak_after is not None
             and peak_after > peak_before
         ):
-            return peak_after - memory
+            rise = peak_after - memory
+            return rise if self.prestarted is None else max(rise, self._rss)
         return self._rss or None

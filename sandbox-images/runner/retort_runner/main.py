@@ -11,11 +11,19 @@ import sys
 
 from retort_runner import wire
 from retort_runner.cgroup import Counters
+from retort_runner.collect import NOTHING, Collector, Wanted
 from retort_runner.guest import WORK
+from retort_runner.inputs import Inputs
 from retort_runner.job import Job
-from retort_runner.privileges import drop_inheritable
+from retort_runner.launch import Launch
+from retort_runner.prestart import Prestarted
+from retort_runner.privileges import drop_inheritable, kill_guests
 from retort_runner.reset import reset, seed
 from retort_runner.zygote import Level, Zygote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Written with the image: for each level a line of modules and a line of words, both separated by tabs.
 _PRELOAD = "/opt/retort/preload"
@@ -40,12 +48,16 @@ class Runner:
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.counters = Counters()
+        self.inputs = Inputs(uid)
+        self.wanted: Wanted | None = None
         # The kernel tells of ended children through this pipe, so that one poll waits for everything.
         self.wake, wake_end = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_end, False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        self.launch = Launch.read()
+        self.prestarted: Prestarted | None = None
         self.levels = [Level((), ()), *_levels()]
         self.zygotes = [Zygote.first(self.levels[0], uid)]
         self.zygote_speaks()
@@ -62,7 +74,7 @@ class Runner:
             return
         last.ready = True
         if len(self.zygotes) == 1:
-            last.park()
+            self._get_ready()
         elif not self._grow():
             wire.send_facts(wire.PRELOADED, **facts)
             for zygote in self.zygotes:
@@ -99,25 +111,92 @@ class Runner:
             seed(self.uid)  # it will import for itself
         return self.zygotes[min(wanted, len(self.zygotes) - 1)]
 
+    def _get_ready(self) -> None:
+        """Have a process wait for the next program, as an interpreter if the language has one that can."""
+        zygote = self.zygotes[-1]
+        if not zygote.park() or self.launch is None or not self.launch.prestart:
+            return
+        process, zygote.parked = zygote.parked, None
+        assert process is not None
+        self.prestarted = Prestarted(process, self.launch, self.uid)
+
+    def _take_prestarted(self, header: dict[str, Any]) -> Prestarted | None:
+        """The waiting interpreter, if it is there and suits the job; one that does not is ended."""
+        waiting, self.prestarted = self.prestarted, None
+        if waiting is None:
+            return None
+        zygote = self.zygotes[-1]
+        poll = select.poll()
+        poll.register(zygote.channel, select.POLLIN)
+        ended = bool(poll.poll(0))
+        if not ended and waiting.suits(header):
+            return waiting
+        waiting.end()
+        kill_guests(self.uid)  # what it may have started meanwhile
+        zygote.receive()  # the helper tells of its end
+        return None
+
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
+        self.inputs.end()
         zygote = self._choose(code)
-        if not zygote.park():
-            raise SystemExit("a helper died")
-        job = Job(header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake)
-        facts = job.run(zygote)
-        facts["level"] = self.zygotes.index(zygote)
-        wire.send_all([*job.held, (wire.EXIT, wire.facts_of(**facts))])
+        prestarted = self._take_prestarted(header)
+        if self.launch is not None and self.launch.compile and not self._compile(zygote, header, code):
+            job = None
+        else:
+            job = self._job(header, code, stdin, prestarted=prestarted)
+            if prestarted is None and not zygote.park():
+                raise SystemExit("a helper died")
+            facts = job.run(zygote)
+            facts["level"] = self.zygotes.index(zygote) if prestarted is None else 1
+            frames = [*job.held, (wire.EXIT, wire.facts_of(**facts))]
+            if self.wanted is None:
+                wire.send_all(frames)
+            else:
+                Collector(self.wanted, header["file"].encode(), self.inputs.placed, frames).collect(self.uid)
         if not header["reset"]:
             posix._exit(0)  # single use: the container ends by itself, and everything in it
-        if job.zygote_lost:
+        if job is not None and job.zygote_lost:
             raise SystemExit("a helper died")
         ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
         left = reset(self.uid, ours)
+        self.inputs, self.wanted = Inputs(self.uid), None
         if left is None:
-            zygote.park()
+            self._get_ready()
         wire.send_facts(wire.CLEAN, clean=left is None, left=left)
+
+    def _job(self, header: dict[str, Any], code: bytes, stdin: bytes, **how: Any) -> Job:
+        return Job(
+            header, code, stdin, uid=self.uid, counters=self.counters, wake=self.wake, launch=self.launch, **how
+        )
+
+    def _compile(self, zygote: Zygote, header: dict[str, Any], code: bytes) -> bool:
+        """Compile, and report it; what the compiler said is told, and the job is over, if it failed."""
+        if not zygote.park():
+            raise SystemExit("a helper died")
+        compiler = self._job(header, code, b"", compiling=True)
+        facts = compiler.run(zygote)
+        if compiler.zygote_lost:
+            raise SystemExit("a helper died")
+        phase = {name: facts[name] for name in ("status", "wall_s", "cpu_s")}
+        frames = [(wire.PHASE, wire.facts_of(**phase))]
+        compiled: bool = facts["status"] == 0
+        if compiled:
+            self.inputs.add_made()
+        else:
+            frames += [*compiler.held, (wire.EXIT, wire.facts_of(**facts, level=0))]
+            if self.wanted is not None:
+                frames.append((wire.COLLECTED, NOTHING))  # the program never began, so it left nothing
+        wire.send_all(frames)
+        return compiled
+
+    def place(self, payload: bytes) -> None:
+        """Write a piece of an input."""
+        try:
+            self.inputs.take(payload)
+        except OSError as error:
+            raise SystemExit(f"an input could not be written: {error}") from None
 
     def preload(self) -> None:
         """Begin to import; the last helper tells when all is done."""
@@ -140,6 +219,10 @@ class Runner:
                 self.run(payload)
             elif kind == wire.PRELOAD:
                 self.preload()
+            elif kind == wire.FILE:
+                self.place(payload)
+            elif kind == wire.COLLECT:
+                self.wanted = Wanted(payload)
 
 
 def _forget_ourselves() -> None:
@@ -159,7 +242,7 @@ def main() -> None:
     _forget_ourselves()
     gc.freeze()
     runner = Runner(uid)
-    wire.send_facts(wire.UP, protocol=3, python=sys.version.split()[0], held=runner.counters.held())
+    wire.send_facts(wire.UP, protocol=4, python=sys.version.split()[0], held=runner.counters.held())
     try:
         runner.forever()
     except (wire.Closed, BrokenPipeError):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MESSAGE = 1 << 16
 _INLINE = b"i"
 _BY_FILE = b"f"
-_DESCRIPTORS = socket.CMSG_LEN(4 * 4)
+_DESCRIPTORS = socket.CMSG_LEN(5 * 4)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -68,6 +68,8 @@ def wait(channel: socket.socket, uid: int) -> NoReturn:
     except BaseException as error:
         posix.write(2, f"parked: {type(error).__name__}: {error}\n".encode())
         posix._exit(125)
+    if "argv" in job:
+        guest.execute(uid, job, code, stdio)
     guest.run(uid, job, code, stdio)
 
 
@@ -78,8 +80,11 @@ class Parked:
         self.pid = pid
         self._channel = channel
 
-    def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, int, int]) -> None:
-        """Hand over a program and its stdio. Works once; a process that is gone is told of elsewhere."""
+    def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, ...]) -> None:
+        """Hand over a program and its stdio. Works once; a process that is gone is told of elsewhere.
+
+        `job` is for `guest.run`, or with `argv` for `guest.execute`.
+        """
         message = _INLINE + marshal.dumps((job, code))
         descriptors = list(stdio)
         by_file = len(message) > _MESSAGE

@@ -19,14 +19,19 @@ HEADER = Struct(">Ic")
 # host -> runner
 JOB = b"J"  # see parse_job
 PRELOAD = b"P"  # import the heavy packages now
+FILE = b"F"  # an input of the next job, or more of one
+COLLECT = b"A"  # what to bring back of the files that the next job leaves
 
-# runner -> host, the payloads JSON objects but for output
+# runner -> host, the payloads JSON objects but for output and files
 UP = b"U"  # ready for a job
 PRELOADED = b"P"  # nothing is left to import
 STDOUT = b"O"
 STDERR = b"E"
-STAT = b"T"  # usage so far, about twice a second
+STAT = b"T"  # usage so far, about ten times a second
+PHASE = b"H"  # the program was compiled, or not; its run follows, or the end
 EXIT = b"X"  # the job ended
+ARTIFACT = b"A"  # a file that it left, or more of one
+COLLECTED = b"D"  # there is no further one, and what was left out
 CLEAN = b"C"  # the reset ended
 
 #: A longer frame from the host is a fault of ours.

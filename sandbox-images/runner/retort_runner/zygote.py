@@ -22,6 +22,7 @@ import time
 from retort_runner import parked
 from retort_runner.cgroup import Counters
 from retort_runner.guest import WORK
+from retort_runner.last import ONLY_AST
 from retort_runner.parked import Parked
 from retort_runner.privileges import AsGuest
 from retort_runner.reset import seed
@@ -56,6 +57,7 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int) -> NoRetu
     sys.path[0] = WORK  # was the runner's folder
     # The compiler builds its types at its first use, which takes longer than to start a program.
     compile("0", "<string>", "exec")
+    compile("0", "<string>", "exec", ONLY_AST)
     # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
     gc.collect()
     gc.freeze()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,24 +16,6 @@ from tests.harness import eventually
 from tests.integration.api.harness import ROOT, Contract, Server, Store
 
 Connect = Callable[..., httpx.Client]
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
-OPEN_PATHS = {"/healthz", "/readyz"}
-
-
-def test_every_path_and_method_below_v1_needs_a_key(server: Server, contract: Contract) -> None:
-    declared = [path for path in contract.paths if path not in OPEN_PATHS]
-    assert all(path.startswith("/v1/") for path in declared)
-    undeclared = ["/v1", "/v1/", "/v1/nothing", "/%761/jobs", "/v1/../v1/jobs"]
-    with httpx.Client(base_url=server.url) as nobody:
-        for path in [
-            *(p.replace("{job_id}", str(uuid4())).replace("{number}", "1") for p in declared),
-            *undeclared,
-        ]:
-            for method in METHODS:
-                answer = nobody.request(method, path)
-                assert answer.status_code == 401, (method, path)
-                assert answer.headers["www-authenticate"].startswith("Bearer")
-                assert answer.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +105,7 @@ def test_no_key_is_ever_logged(start: Callable[..., Server], connect: Connect, k
     assert line["caller_id"]
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "{}"])
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "é", "{}", "rt_" + "x" * 43])
 def test_a_strange_request_id_is_replaced(client: httpx.Client, given: str) -> None:
     answer = client.get("/v1/jobs", headers={b"X-Request-ID": given.encode("latin-1")})
     assert answer.headers["x-request-id"] not in {given, ""}

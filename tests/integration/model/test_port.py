@@ -363,7 +363,7 @@ class Kept:
     def get(self, key: str, caller: str) -> str | None:
         return self.entries.get((key, caller))
 
-    def put(self, key: str, caller: str, entry: str) -> None:
+    def put(self, key: str, caller: str, job: str, entry: str) -> None:
         self.entries[key, caller] = entry
 
 

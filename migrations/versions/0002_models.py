@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
@@ -113,7 +113,6 @@ def upgrade() -> None:
     _cache("response_cache", sa.Column("answer", _json, nullable=False))
     _cache(
         "execution_cache",
-        sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("result", _json, nullable=False),
         sa.Column("stdout", sa.LargeBinary(), nullable=False),
         sa.Column("stderr", sa.LargeBinary(), nullable=False),
@@ -125,6 +124,7 @@ def _cache(name: str, *columns: sa.Column[object]) -> None:
         name,
         sa.Column("key", sa.LargeBinary(), nullable=False),
         sa.Column("caller_id", sa.Uuid(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
         *columns,
         sa.Column("hits", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=_now, nullable=False),
@@ -135,6 +135,7 @@ def _cache(name: str, *columns: sa.Column[object]) -> None:
         sa.PrimaryKeyConstraint("key", name=op.f(f"pk_{name}")),
     )
     op.create_index(f"ix_{name}_caller_id", name, ["caller_id"])
+    op.create_index(f"ix_{name}_job_id", name, ["job_id"])
     op.create_index(f"ix_{name}_used_at", name, ["used_at"])
 
 

@@ -1,0 +1,100 @@
+"""`python -m benchmarks.fairness`: how long one job waits while another caller has 10,000 in the queue.
+
+The bound is the length of a job: a place is free when the first of those that run ends. Without backlog the
+same job's time is measured first, so that the difference is the wait.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from benchmarks.run import RESULTS
+from benchmarks.service import Service
+from benchmarks.stats import percentile
+
+#: Seconds that each job of the heavy caller takes.
+LENGTH_S = 0.5
+HEAVY = {"code": f"import time; time.sleep({LENGTH_S})"}
+LIGHT = {"code": "print(1)"}
+
+
+async def measure(url: str, key: str, *, jobs: int, trials: int) -> dict[str, Any]:
+    """Seconds that the light caller's jobs took, before and during the backlog."""
+    async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=16)) as session:
+        heavy, light = [await _caller(session, key, name) for name in ("heavy", "light")]
+        alone = [await _once(session, light) for _ in range(trials)]
+        await asyncio.gather(*(_submit(session, heavy) for _ in range(jobs)))
+        beside = []
+        for _ in range(trials):
+            beside.append(await _once(session, light))
+            await asyncio.sleep(0.1)
+        left = await _waiting(session, heavy)
+    return {
+        "heavy_jobs": jobs,
+        "heavy_job_s": LENGTH_S,
+        "still_waiting": left,
+        "alone_s": {"p50": percentile(alone, 50), "max": max(alone)},
+        "beside_s": {"p50": percentile(beside, 50), "max": max(beside)},
+    }
+
+
+async def _caller(session: aiohttp.ClientSession, key: str, name: str) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with session.post("/v1/callers", json={"name": name}, headers=headers) as answer:
+        answer.raise_for_status()
+        caller_id = (await answer.json())["id"]
+    async with session.post("/v1/keys", json={"caller_id": caller_id}, headers=headers) as answer:
+        answer.raise_for_status()
+        return {"Authorization": f"Bearer {(await answer.json())['key']}"}
+
+
+async def _submit(session: aiohttp.ClientSession, headers: dict[str, str]) -> None:
+    async with session.post("/v1/jobs", json=HEAVY, headers=headers) as answer:
+        answer.raise_for_status()
+
+
+async def _once(session: aiohttp.ClientSession, headers: dict[str, str]) -> float:
+    began = time.perf_counter()
+    async with session.post("/v1/jobs", json=LIGHT, headers={**headers, "Prefer": "wait=60"}) as answer:
+        job = await answer.json()
+    if job.get("verdict") != "ok":
+        raise RuntimeError(f"not a job that ended well: {job}")
+    return time.perf_counter() - began
+
+
+async def _waiting(session: aiohttp.ClientSession, headers: dict[str, str]) -> bool:
+    async with session.get("/v1/jobs?state=queued&limit=1", headers=headers) as answer:
+        return bool((await answer.json())["jobs"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 1 if the light caller waited for longer than a job."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few jobs: to see that it works")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
+    chosen = parser.parse_args(arguments)
+    jobs, trials = (300, 5) if chosen.quick else (10_000, 50)
+    with Service() as service:
+        host, port = service.address
+        found = asyncio.run(measure(f"http://{host}:{port}", service.key, jobs=jobs, trials=trials))
+    waited = found["beside_s"]["max"] - found["alone_s"]["p50"]
+    found["longest_wait_s"] = waited
+    text = json.dumps(found, indent=2)
+    print(text)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    (chosen.output / ("fairness-trial.json" if chosen.quick else "fairness.json")).write_text(text + "\n")
+    if not found["still_waiting"]:
+        print("the backlog ended before the trials did; nothing was shown", file=sys.stderr)
+        return 1
+    return int(waited > LENGTH_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

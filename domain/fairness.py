@@ -1,0 +1,130 @@
+"""Which job a worker claims: the one it was rung for while nobody waits, else the fairest.
+
+A bell says that there is work, not whose. While messages are taken as they come, the job of the message is
+claimed. As soon as they wait, the order of the queue no longer decides: whichever message comes, the caller
+with the fewest running jobs is next, of several the one that was served longest ago, and of its jobs the
+oldest. So a caller with 10,000 jobs in the queue delays another's by no more than the job it waits for to end.
+
+Fair claims are made one at a time, under a lock of the database, so that each sees the one before. That also
+keeps callers within the number of jobs that they may run at a time.
+"""
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Executable,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+
+from domain.statements import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM, SERVED
+from domain.states import State
+from domain.tables import callers, jobs
+
+#: Seconds after its bell within which a job is claimed without a look at anybody else.
+FRESH_S = 0.1
+
+#: Number of the database's lock under which fair claims are made.
+FAIR_LOCK = 0x66616972
+
+_queued = jobs.c.state == State.QUEUED.value
+
+
+def _same_queue() -> ColumnElement[bool]:
+    """As `domain.bell.queue_of` has it.
+
+    A message leads to jobs of its own queue only: the worker that hears it may be unable to do others, and what
+    can wait must not go before what cannot.
+    """
+    named, this = jobs.alias("named"), bindparam("b_id", type_=Uuid)
+
+    def same(name: str) -> ColumnElement[bool]:
+        return jobs.c[name] == select(named.c[name]).where(named.c.id == this).scalar_subquery()
+
+    tier = or_(jobs.c.next_state != State.RUNNING.value, same("runtime"))
+    return and_(_queued, SERVED, same("next_state"), same("priority"), tier)
+
+
+_fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")
+_unlimited = exists().where(callers.c.id == jobs.c.caller_id, callers.c.most_running.is_(None))
+
+#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number.
+CLAIM_FRESH: Executable = (
+    update(jobs)
+    .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, _unlimited)
+    .values(CLAIM_VALUES)
+    .returning(*CLAIMED_COLUMNS)
+)
+
+
+def _waiting() -> CTE:
+    """The oldest waiting job of each caller: one step in an index for each, however many jobs it has."""
+    order = (jobs.c.caller_id, jobs.c.id)
+    queued = _same_queue()
+    first = select(*order).where(queued).order_by(*order).limit(1).subquery("first")
+    waiting = select(first.c.caller_id, first.c.id).cte("waiting", recursive=True)
+    following = (
+        select(*order)
+        .where(queued, jobs.c.caller_id > waiting.c.caller_id)
+        .order_by(*order)
+        .limit(1)
+        .lateral("following")
+    )
+    return waiting.union_all(
+        select(following.c.caller_id, following.c.id).select_from(waiting.join(following, true()))
+    )
+
+
+def running_by_caller() -> CTE:
+    """How many jobs each caller runs, of those that run any."""
+    return (
+        select(jobs.c.caller_id, func.count().label("count"))
+        .where(jobs.c.lease_token.is_not(None))
+        .group_by(jobs.c.caller_id)
+        .cte("running")
+    )
+
+
+def _claim_fairly() -> Executable:
+    waiting, running = _waiting(), running_by_caller()
+    runs = func.coalesce(running.c.count, 0)
+    fairest = (
+        select(waiting.c.id, waiting.c.caller_id, callers.c.most_running)
+        .join(callers, callers.c.id == waiting.c.caller_id)
+        .outerjoin(running, running.c.caller_id == waiting.c.caller_id)
+        .where(or_(callers.c.most_running.is_(None), runs < callers.c.most_running))
+        .order_by(runs, callers.c.served_at.asc().nulls_first(), waiting.c.id)
+        .limit(1)
+        .cte("fairest")
+    )
+    served = (
+        update(callers)
+        .where(callers.c.id == fairest.c.caller_id)
+        .values(served_at=func.clock_timestamp())
+        .cte("served")
+    )
+    return (
+        update(jobs)
+        .add_cte(served)
+        .where(and_(jobs.c.id == fairest.c.id, _queued))
+        .values(CLAIM_VALUES)
+        .returning(
+            *CLAIMED_COLUMNS,
+            fairest.c.most_running.is_not(None).label("limited"),
+            case((_fresh, False), else_=True).label("waited"),
+        )
+    )
+
+
+#: id, token, worker, states -> the job that is next; `limited`: its caller may run a certain number at a time;
+#: `waited`: for longer than `FRESH_S`. To be run under `FAIR_LOCK`.
+CLAIM_FAIRLY: Executable = _claim_fairly()

@@ -1,0 +1,1 @@
+"""What outlives a container and is no row: the bytes of uploaded files and of artifacts."""

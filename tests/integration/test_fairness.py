@@ -1,0 +1,206 @@
+"""Which job a message leads to, when others wait; and how many a caller may run at a time."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import insert, text, update
+
+from domain.ids import new_id
+from domain.states import State
+from domain.tables import callers, idempotency_keys
+from tests.harness import Jobs, attempt, eventually
+from worker.store import ClaimedJob, Store
+
+THREADS = 4
+
+#: A job that has ended; messages that name it still lead to others.
+PAST = UUID(int=7)
+
+
+@pytest.fixture
+def store(jobs_table: Jobs, database_url: str) -> Iterator[Store]:
+    """The store of one worker, and a job that has ended."""
+    ended: dict[str, Any] = {"id": PAST, "state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
+    jobs_table.add(**ended)
+    opened = Store(database_url, threads=THREADS)
+    yield opened
+    opened.close()
+
+
+def caller(jobs_table: Jobs, name: str, most_running: int | None = None) -> UUID:
+    """A caller."""
+    made = new_id()
+    with jobs_table.engine.connect() as connection:
+        connection.execute(insert(callers), {"id": made, "name": name, "most_running": most_running})
+    return made
+
+
+def waiting(jobs_table: Jobs, caller_id: UUID, count: int, *, waited: bool = True) -> list[UUID]:
+    """So many jobs of a caller, in order."""
+    ids = jobs_table.add_many(jobs_table.row(caller_id=caller_id) for _ in range(count))
+    if waited:
+        jobs_table.set(None, rung_at=text("now() - interval '1 second'"))
+    return ids
+
+
+def take(store: Store, job_id: UUID | None = None) -> ClaimedJob | None:
+    """What a message leads to; unless told, one that names a job which was taken long ago."""
+    return store.claim_next(job_id or PAST, uuid4(), "w", State.RUNNING)
+
+
+def finish(store: Store, job: ClaimedJob) -> None:
+    """End a job well."""
+    assert store.finish(job, verdict="ok", reason=None, attempt=attempt())
+
+
+def test_a_fresh_job_is_claimed_by_its_own_message(store: Store, jobs_table: Jobs) -> None:
+    old = waiting(jobs_table, caller(jobs_table, "a"), 3)
+    (fresh,) = waiting(jobs_table, caller(jobs_table, "b"), 1, waited=False)
+    jobs_table.set(fresh, rung_at=text("now() + interval '1 hour'"))  # whatever the machine does meanwhile
+    job = take(store, fresh)
+    assert job is not None
+    assert (job.id, job.limited) == (fresh, False)
+    assert jobs_table.count("queued") == len(old)
+
+
+def test_whoever_waits_is_served_before_who_runs(store: Store, jobs_table: Jobs) -> None:
+    """A heavy caller's message claims the other's job."""
+    heavy = waiting(jobs_table, caller(jobs_table, "heavy"), 1000)
+    running = [take(store, job_id) for job_id in heavy[:3]]
+    assert [job.id for job in running if job] == heavy[:3]
+    (light,) = waiting(jobs_table, caller(jobs_table, "light"), 1)
+    job = take(store, heavy[3])
+    assert job is not None
+    assert job.id == light
+
+
+def test_with_one_thread_callers_take_turns(store: Store, jobs_table: Jobs) -> None:
+    """Nobody runs anything when the next is chosen, so the one served longest ago is."""
+    names = {caller(jobs_table, name): name for name in "abc"}
+    for caller_id in names:
+        waiting(jobs_table, caller_id, 5)
+    served = []
+    for _ in range(9):
+        job = take(store)
+        assert job is not None
+        served.append(names[job.caller_id])
+        finish(store, job)
+    assert served == list("abc") * 3
+
+
+def test_within_a_caller_the_oldest_is_next(store: Store, jobs_table: Jobs) -> None:
+    ids = waiting(jobs_table, caller(jobs_table, "a"), 5)
+    assert [job.id for job in (take(store, ids[-1]) for _ in range(5)) if job] == ids
+
+
+def test_a_message_too_many_finds_nothing(store: Store, jobs_table: Jobs) -> None:
+    (job_id,) = waiting(jobs_table, caller(jobs_table, "a"), 1)
+    assert take(store, job_id) is not None
+    assert take(store, job_id) is None
+    assert take(store) is None
+
+
+def test_a_job_whose_worker_was_lost_is_found_by_its_own_message(store: Store, jobs_table: Jobs) -> None:
+    (job_id,) = waiting(jobs_table, caller(jobs_table, "a", most_running=1), 1)
+    assert take(store, job_id) is not None
+    jobs_table.expire(job_id)
+    again = take(store, job_id)
+    assert again is not None
+    assert (again.id, again.claims) == (job_id, 2)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_no_caller_runs_more_than_it_may(store: Store, jobs_table: Jobs, most: int) -> None:
+    """However many threads try at the same time, and however fresh the jobs."""
+    limited = caller(jobs_table, "limited", most)
+    ids = waiting(jobs_table, limited, 30, waited=False)
+    with ThreadPoolExecutor(THREADS) as pool:
+        taken = [job for job in pool.map(lambda job_id: take(store, job_id), ids) if job is not None]
+    assert len(taken) == most
+    assert all(job.limited for job in taken)
+    for job in taken:
+        finish(store, job)
+        following = take(store)
+        assert following is not None
+    assert jobs_table.count("running") == most
+
+
+def test_who_is_full_delays_nobody(store: Store, jobs_table: Jobs) -> None:
+    full = waiting(jobs_table, caller(jobs_table, "full", 1), 10)
+    assert take(store) is not None
+    (other,) = waiting(jobs_table, caller(jobs_table, "other"), 1)
+    job = take(store, full[5])
+    assert job is not None
+    assert job.id == other
+
+
+def test_the_sweeper_rings_for_nobody_who_is_full(store: Store, jobs_table: Jobs) -> None:
+    limited = caller(jobs_table, "limited", 1)
+    ids = waiting(jobs_table, limited, 3)
+    jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
+    first = take(store)
+    assert first is not None
+    assert store.sweep(after_s=5, most=10) == ([], [])
+    finish(store, first)
+    assert {job_id for job_id, _ in store.sweep(after_s=5, most=10)[1]} == set(ids[1:])
+    jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
+    with jobs_table.engine.connect() as connection:
+        connection.execute(update(callers).values(most_running=0))
+    assert store.sweep(after_s=5, most=10) == ([], [])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_messages_run_every_job_once(store: Store, jobs_table: Jobs, seed: int) -> None:
+    """Many callers, messages in any order, lost and doubled; what is left over the sweeper finds."""
+    rng = random.Random(seed)  # noqa: S311 (seeded on purpose)
+    people = [caller(jobs_table, f"p{n}", rng.choice([None, None, 1, 2])) for n in range(8)]
+    ids = [i for person in people for i in waiting(jobs_table, person, rng.randint(1, 12), waited=False)]
+    messages = [job_id for job_id in ids for _ in range(rng.choice([0, 1, 1, 2]))]
+    rng.shuffle(messages)
+    ran: Counter[UUID] = Counter()
+
+    def serve(job_id: UUID) -> None:
+        job = take(store, job_id)
+        if job is not None:
+            ran[job.id] += 1
+            finish(store, job)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(serve, messages))
+        eventually(lambda: not any(pool.map(serve, ids)) and jobs_table.unfinished() == 0, "all ran")
+    assert ran == Counter(ids)
+
+
+def test_expired_idempotency_keys_are_forgotten(store: Store, jobs_table: Jobs) -> None:
+    rows = [
+        {"caller_id": jobs_table.caller(), "key": str(n), "fingerprint": b"", "made": new_id()}
+        for n in range(5)
+    ]
+    with jobs_table.engine.connect() as connection:
+        connection.execute(insert(idempotency_keys), rows)
+        old = update(idempotency_keys).where(idempotency_keys.c.key < "3")
+        connection.execute(old.values(created_at=text("now() - interval '25 hours'")))
+    assert [store.forget_keys(hours=24, most=2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_message_leads_to_its_own_queue(store: Store, jobs_table: Jobs) -> None:
+    """What can wait does not go before what cannot, nor does a step go to who cannot do it."""
+    interactive = caller(jobs_table, "a")
+    batch = jobs_table.add(caller_id=caller(jobs_table, "b"), priority="batch")
+    (job_id,) = waiting(jobs_table, interactive, 1)
+    asking = jobs_table.add(caller_id=caller(jobs_table, "c"), next_state="generating")
+    jobs_table.set(None, rung_at=text("now() - interval '1 second'"))
+    job = take(store)
+    assert job is not None
+    assert job.id == job_id
+    assert take(store) is None
+    assert take(store, asking) is None
+    late = take(store, batch)
+    assert late is not None
+    assert late.id == batch

@@ -1,0 +1,140 @@
+"""A job's files between storage and sandbox: inputs fetched ahead, artifacts stored as they come."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any
+from uuid import UUID
+
+from domain.files import RESULTS, LeftOut, artifact_key, file_key
+from domain.ids import new_id
+from domain.results import MOST_BYTES
+from storage.media import media_type
+from storage.store import PIECE, Missing, Storage, StorageError, spool
+from worker.sandbox.running import Input
+from worker.store import ClaimedJob
+
+log = logging.getLogger(__name__)
+
+#: Bytes at a file's head by which its type is told.
+_HEAD = 16
+
+
+class InputGone(Exception):
+    """An input is no longer there, or no longer what it was; the message says which."""
+
+
+@contextmanager
+def inputs(job: ClaimedJob, storage: Storage) -> Iterator[list[Input]]:
+    """A job's files, all of them here before a sandbox is taken.
+
+    Raises:
+        InputGone: one was deleted meanwhile; running the job again will not help.
+        StorageError: the storage does not answer.
+    """
+    with ExitStack() as closing:
+        found: list[Input] = []
+        at = 0
+        for given in job.files:
+            name, size = given["name"], given["size"]
+            if given["file"] is None:
+                found.append(_inline(name, job.inline_files[at : at + size]))
+                at += size
+            else:
+                copy = closing.enter_context(spool())
+                _fetch(storage, given, copy)
+                found.append(_spooled(name, copy))
+        yield found
+
+
+def _inline(name: str, content: bytes) -> Input:
+    return Input(name, lambda: [content])
+
+
+def _spooled(name: str, copy: IO[bytes]) -> Input:
+    def read() -> Iterator[bytes]:
+        copy.seek(0)
+        while piece := copy.read(PIECE):
+            yield piece
+
+    return Input(name, read)
+
+
+def _fetch(storage: Storage, given: dict[str, Any], copy: IO[bytes]) -> None:
+    digest = hashlib.sha256()
+    try:
+        for piece in storage.read(file_key(UUID(given["file"]))):
+            digest.update(piece)
+            copy.write(piece)
+    except Missing:
+        raise InputGone(f"the input {given['name']!r} was deleted before the job ran") from None
+    if digest.hexdigest() != given["sha256"]:
+        raise InputGone(f"the input {given['name']!r} is not what was uploaded")
+
+
+class Artifacts:
+    """A sink of one run: stores each file under a random id, and keeps a list for the database.
+
+    What was stored and is then not recorded, because the lease was lost or we died, belongs to nobody; the
+    sweeper removes it.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.kept: list[dict[str, Any]] = []
+        self.not_stored: dict[str, LeftOut] = {}
+        self.results = b""
+        self._storage = storage
+        self._file: IO[bytes] | None = None
+        self._name = ""
+        self._size = 0
+        self._digest = hashlib.sha256()
+
+    def begin(self, name: str, size: int) -> None:
+        """A file begins; `name` as it can be shown."""
+        self._file, self._name, self._size = spool(), name, size
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        """More of it."""
+        assert self._file is not None  # noqa: S101 (Collecting begins a file before it writes)
+        self._file.write(data)
+        self._digest.update(data)
+
+    def end(self) -> None:
+        """It is complete: store it."""
+        assert self._file is not None  # noqa: S101
+        try:
+            if self._name == RESULTS:
+                self._file.seek(0)
+                self.results = self._file.read(MOST_BYTES + 1)
+            else:
+                self._store(self._file)
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Forget the file under way."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _store(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        head = file.read(_HEAD)
+        made = new_id()
+        try:
+            self._storage.put(artifact_key(made), file)
+        except StorageError:
+            log.exception("an artifact was not stored")
+            self.not_stored[self._name] = LeftOut.NOT_STORED
+            return
+        self.kept.append(
+            {
+                "id": str(made),
+                "name": self._name,
+                "media_type": media_type(self._name, head),
+                "size": self._size,
+                "sha256": self._digest.hexdigest(),
+            }
+        )
