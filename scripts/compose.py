@@ -213,7 +213,7 @@ def images(say: Say, *, local: bool) -> dict[str, str]:
     chosen = {"RETORT_IMAGE": build("service", say, client)}
     for target, (setting, official) in SERVERS.items():
         wanted = os.environ.get(setting)
-        if wanted or (not local and _pulled(wanted or official, say, client)):
+        if wanted or (not local and _pulled(official, say, client)):
             chosen[setting] = wanted or official
         else:
             chosen[setting] = build(target, say, client)

@@ -27,7 +27,7 @@ SETTINGS = {
 }
 OURS = {"api", "migrations", "images", "sandbox-worker", "model-worker"}
 ALL = OURS | {"postgres", "valkey", "scripted"}
-JOBS = 40
+JOBS = 30
 
 # What a process in a container can get at: what it can connect to and read, not what it was told.
 REACH = """
