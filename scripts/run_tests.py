@@ -13,6 +13,7 @@ import docker
 
 from retort import engine, gvisor
 from retort.state import StateFolder
+from scripts.get_browser import NoBrowser, ensure_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL = "retort.instance"
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> int:
     state = StateFolder(ROOT / ".retort" / "test")
     had_engine = engine.answers() is None
     try:
+        ensure_browser(say)
         engine.ensure(state, say)
         if os.environ.get("CI") and not had_engine:
             _second_tier()
@@ -61,7 +63,7 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "pytest", *_side_by_side(arguments), *arguments]
         code = _wait(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL))
         left = [] if had_engine else leftovers(before)
-    except engine.EngineError as reason:
+    except (NoBrowser, engine.EngineError) as reason:
         print(f"test: {reason}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as failed:

@@ -50,13 +50,11 @@ ENTRIES = [
     Awaited("model_asks_for_limits", "limits come from request and policy alone", "model front end"),
     Awaited("prompts_of_others", "no cache across callers, redacted logs", "model front end"),
     Awaited("repair_without_end", "turns, tokens and money end it", "model front end"),
-    Awaited("remote_images_in_answers", "shown as text, blocked by policy", "review page"),
     Awaited("same_key_same_body", "one job, replays are marked", "idempotency keys"),
     Awaited("same_key_other_body", "refused, no job", "idempotency keys"),
     Awaited("same_key_other_caller", "independent", "idempotency keys"),
     Awaited("slow_event_streams", "bounded buffers, jobs unaffected", "event stream", "/events"),
     Awaited("webhooks_inwards", "resolved once, checked, no redirects, metadata always denied", "webhooks"),
     Awaited("webhooks_that_hang", "retries with back-off, then dead; the job is not held up", "webhooks"),
-    Awaited("forged_clicks", "same-site tokens, never framed", "review page"),
     Awaited("spoofed_addresses", "forwarded headers only from trusted proxies", "rate limits"),
 ]
