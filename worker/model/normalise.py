@@ -27,9 +27,9 @@ _CHANGING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:^ +at .*\bnode:internal/[^\n]*(?:\n|\Z))+", re.MULTILINE), "    at <Node.js itself>\n"),
 )
 
-#: Lines that stand at the end of every error, whatever it was.
+#: Lines of an error that do not say what it was: where it was, and what stands below every error.
 _ALWAYS = re.compile(
-    r"^\s*(?:at .*|\^+|\}|Node\.js v.*|Execution halted|Calls: .*|\|\s*|"
+    r"^\s*(?:at .*|(?:--> )?[\w./-]+(?::\d+)+|\^+|\}|Node\.js v.*|Execution halted|Calls: .*|\|\s*|"
     r"error: aborting due to .*|Some errors have .*|For more information about .*|"
     r"note: run with `RUST_BACKTRACE=.*)?$"
 )
