@@ -60,7 +60,7 @@ def test_twenty_of_twenty(served: Worker, jobs_table: Jobs, broker: Broker, lang
         for number, task in enumerate(tasks)
     ]
     ring(broker, *ids)
-    eventually(lambda: all(jobs_table.get(job_id).state in FINAL for job_id in ids), "all tasks end", 120)
+    eventually(lambda: all(jobs_table.get(job_id).state in FINAL for job_id in ids), "all tasks end", 300)
     wrong: dict[str, object] = {}
     for job_id, task in zip(ids, tasks, strict=True):
         job = jobs_table.get(job_id)
