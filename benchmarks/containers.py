@@ -27,10 +27,10 @@ class Bench:
         self.instance = f"bench-{os.getpid()}"
         self.engine.image(self.image)["Id"]  # fails early when it is not built
 
-    def spec(self) -> CellSpec:
-        """A cell's settings, with a user of its own."""
+    def spec(self, image: str | None = None) -> CellSpec:
+        """A cell's settings, with a user of its own; of Python's image unless another is named."""
         return CellSpec(
-            image=self.image,
+            image=image or self.image,
             profile=self.profile,
             runtime="runc",
             instance=self.instance,
@@ -39,23 +39,23 @@ class Bench:
             limits=self.profile.defaults,
         )
 
-    def plain(self, command: Sequence[str]) -> dict[str, Any]:
+    def plain(self, command: Sequence[str], image: str | None = None) -> dict[str, Any]:
         """The same container with another program in it than the runner."""
-        return {**container_config(self.spec()), "Entrypoint": list(command), "Cmd": []}
+        return {**container_config(self.spec(image)), "Entrypoint": list(command), "Cmd": []}
 
     @contextmanager
-    def cell(self) -> Iterator[Cell]:
+    def cell(self, image: str | None = None) -> Iterator[Cell]:
         """A started cell."""
-        cell = Cell(self.engine, self.spec())
+        cell = Cell(self.engine, self.spec(image))
         try:
             cell.start()
             yield cell
         finally:
             cell.destroy()
 
-    def output(self, command: Sequence[str]) -> str:
+    def output(self, command: Sequence[str], image: str | None = None) -> str:
         """What a program prints that is alone in such a container."""
-        container = self.engine.create(self.plain(command))
+        container = self.engine.create(self.plain(command, image))
         try:
             attachment = self.engine.attach(container)
             try:

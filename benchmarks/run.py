@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import document, driver, e2e, floor, hostile, machine, plot, table, targets
+from benchmarks import document, driver, e2e, floor, hostile, languages, machine, plot, table, targets
 from benchmarks.containers import Bench
 from benchmarks.document import CpuPerJob, Document, Measurement
 from benchmarks.pace import QUICK, Pace
@@ -24,6 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 SECTIONS: dict[str, Callable[[Bench, Pace], Iterable[Measurement | CpuPerJob]]] = {
     "floor": floor.measure,
     "driver": driver.measure,
+    "languages": languages.measure,
     "e2e": e2e.measure,
     "hostile": hostile.measure,
 }

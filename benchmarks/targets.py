@@ -72,6 +72,17 @@ def worst_neighbour(document: Document) -> float | None:
     return max(beside) / idle if idle else None
 
 
+def warm_to_bare(language: str) -> Callable[[Document], float | None]:
+    """Hello world in a waiting cell, as a multiple of the bare interpreter's."""
+
+    def ratio(document: Document) -> float | None:
+        warm = document.time(f"language.{language}.warm")
+        bare = document.time(f"language.{language}.bare")
+        return warm / bare if warm is not None and bare else None
+
+    return ratio
+
+
 TARGETS = (
     Target("driver round trip in a recycled cell, p50", "ms", 3, True, lambda d: d.time("driver.recycled")),
     Target(
@@ -80,6 +91,11 @@ TARGETS = (
     Target("end to end over HTTP, p50", "ms", 10, True, lambda d: d.time("e2e.latency.recycled")),
     Target("end to end over HTTP, p99", "ms", 40, True, lambda d: d.time("e2e.latency.recycled", "p99")),
     Target("jobs per second, recycled cells", "/s", 200, False, lambda d: _best(d, RECYCLED_RATES)),
+    Target("Python: hello in a waiting cell, p50", "ms", 3, True, lambda d: d.time("language.python.warm")),
+    Target("JavaScript: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("javascript")),
+    Target("R: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("r")),
+    Target("Bash: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("bash")),
+    Target("Rust: compiled hello in a waiting cell, against bare", "x", 1.2, True, warm_to_bare("rust")),
     Target("busy programs dead after their limit, p99", "ms", 1000, True, lambda d: d.time(KILLED, "p99")),
     Target("a neighbour's p95 beside a bomb, worst", "x idle", 2, True, worst_neighbour),
     Target("jobs per second, fresh container each, share of the engine's rate", "%", 95, False, fresh_share),
