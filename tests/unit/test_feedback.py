@@ -135,6 +135,7 @@ def test_equal_failures_give_equal_text() -> None:
             "SyntaxError: Cannot use import statement outside",
             "import and require",
         ),
+        ("javascript", "error", "JSON.parse(x).a.b\n\nTypeError: Cannot read properties of null", "not there"),
         ("javascript", "error", "Error: EACCES: permission denied", "file"),
         ("bash", "error", "main.sh: line 1: foo: command not found", "command"),
         ("bash", "error", "main.sh: line 1: [1: command not found", "brackets"),
@@ -214,6 +215,13 @@ For more information about this error, try `rustc --explain E0308`.
 def test_the_line_that_says_it(stderr: str, words: str) -> None:
     assert gist(stderr) == words
     assert words in one_line(RULES, failed(stderr.encode()), "python")
+
+
+def test_what_a_check_found_is_said_before_warnings() -> None:
+    found = failed(b"Warning: x\n", verdict="check_failed", exit_code=0, note="line 1 of the output is '1'")
+    assert "line 1 of the output" in one_line(RULES, found, "python")
+    tested = failed(b"AssertionError: 1\n", verdict="check_failed", note="the tests failed")
+    assert "AssertionError: 1" in one_line(RULES, tested, "python")
 
 
 def test_frames_of_the_interpreter_itself_are_left_out() -> None:

@@ -94,8 +94,8 @@ def one_line(rules: RefineRules, round_: Round, language: str) -> str:
     stderr = excerpt(round_.stderr, 0, 2048, written=0, equal=True)
     stdout = excerpt(round_.stdout, 0, 2048, written=0, equal=True)
     kind = kind_of(language, round_.verdict or "", stderr, stdout, silent=round_.silent)
-    # An error's own words say more than that there was one.
-    words = gist(stderr) or round_.note or ""
+    # A note on an error says only that there was one, which its own words say better.
+    words = round_.note if round_.note and not round_.exit_code else gist(stderr) or round_.note or ""
     # One line and no fence: what a program wrote must not become the text around it.
     told = " ".join(readable(words.encode()).replace("`", "'").split())[: rules.task_error]
     return f"{round_.verdict}: {kind.name}" + (f' (it said: "{told}")' if told else "")

@@ -75,7 +75,8 @@ JAVASCRIPT: Signs = (
         Kind("import and require in one program", _COMMONJS),
     ),
     (r"await is only valid", Kind("await outside of an async function", _COMMONJS)),
-    (r"JSON\.(?:parse|stringify)|in JSON at position|valid JSON|JSON input", _JSON),
+    # Node shows the line that failed, so what stands in a program must not decide.
+    (r"^ +at JSON\.\w+ |in JSON at position|is not valid JSON|JSON input|circular structure to JSON", _JSON),
     (r"^SyntaxError:", Kind("syntax error: the program did not start")),
     (r"AssertionError", Kind("a failed assertion")),
     (r"Cannot find (?:module|package)", Kind("a module that is not there", _MODULE)),
