@@ -20,6 +20,11 @@ def _nothing_outside(result: Result) -> None:
     assert result.found["made"] == ["fifo", "socket"], result.found
 
 
+def _nothing_opened(result: Result) -> None:
+    assert set(result.found["devices"]) <= {"EPERM", "made"}, result.found
+    assert result.found["made"] == ["fifo", "socket"], result.found
+
+
 def _read_only(result: Result) -> None:
     allowed = {"EROFS", "EACCES", "EPERM", "ENOENT", "EBUSY", "EXDEV"}
     assert len(result.found) > 20
@@ -149,7 +154,10 @@ import stat
 def device(kind, number):
     try: os.mknod(f'/work/device{number}', kind | 0o666, os.makedev(1, number))
     except OSError as e: return errno.errorcode[e.errno]
-    return 'made'
+    try: os.open(f'/work/device{number}', os.O_RDWR)
+    except OSError: return 'made'
+    finally: os.unlink(f'/work/device{number}')
+    return 'opened'
 found['devices'] = [device(stat.S_IFCHR, 1), device(stat.S_IFCHR, 3), device(stat.S_IFBLK, 0)]
 os.mkfifo('/work/fifo')
 socket.socket(socket.AF_UNIX).bind('/work/socket')
@@ -158,6 +166,7 @@ found['made'].remove('main.py')
 """
         ),
         look=_nothing_outside,
+        look_on_runsc=_nothing_opened,
     ),
     Program(
         "strange_names",
