@@ -40,7 +40,7 @@ def test_a_task_is_told_of_its_inputs_and_gets_them(served: Worker, jobs_table: 
     assert (job.verdict, job.outcome, job.reason) == ("ok", "passed", None)
     (call,) = calls_of(jobs_table, job.id)
     asked = call.prompt["messages"][0]["content"]
-    assert '"data/rows.csv", 8 bytes' in asked
+    assert '"data/rows.csv", 7 bytes' in asked
     assert '["total"]' in asked
     assert "Python 3.11 program" in call.prompt["system"]
 
