@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test gateways lint images bench hostile soak clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,14 @@ images: $(STAMP) ## Build the sandbox images that are missing
 	@$(RETORT) engine ensure
 	@$(PY) -m worker.sandbox.images build
 
+compose: $(STAMP) ## Prepare `docker compose up`: secrets, images, .env (ARGS=--local asks no registry)
+	@$(PY) -m scripts.compose $(ARGS)
+
 test: $(STAMP) ## Run all tests, with all that they need
-	@$(PY) scripts/run_tests.py $(ARGS)
+	@$(PY) -m scripts.run_tests $(ARGS)
+
+pictures: $(STAMP) ## Take the documents' pictures of the pages anew
+	@RETORT_PICTURES=docs/pictures $(PY) -m scripts.run_tests tests/e2e/test_pages.py -n 0 $(ARGS)
 
 gateways: $(STAMP) ## Test the model client through a real LiteLLM proxy (installs it: 700 MB)
 	@$(PY) -m pytest tests/gateways $(ARGS)
@@ -48,7 +54,7 @@ TIER ?= runc
 TIMES ?= 1
 
 hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
-	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) scripts/run_tests.py tests/hostile $(ARGS)
+	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) -m scripts.run_tests tests/hostile $(ARGS)
 
 soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jobs 500" for a trial)
 	@$(RETORT) engine ensure

@@ -77,7 +77,14 @@ class Keys:
         key = key.strip()
         if scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX) or len(key) > _LONGEST_KEY:
             raise unauthorized("the header must read `Authorization: Bearer <API key>`")
-        hashed = hash_api_key(key)
+        return await self.of_hash(hash_api_key(key), address)
+
+    async def of_hash(self, hashed: bytes, address: str) -> Caller:
+        """The caller with the key that has this hash; `address`: who asks.
+
+        Raises:
+            Problem: as `caller`.
+        """
         now = time.monotonic()
         known = self._known.get(hashed)
         if known is not None and known[0] > now:

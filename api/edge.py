@@ -19,10 +19,12 @@ access_log = logging.getLogger("api.access")
 _SCOPE_KEY = "retort.request_id"
 _REQUEST_ID = re.compile(rb"(?!rt_)[A-Za-z0-9._:-]{1,64}")  # an API key is none: ids are shown and logged
 
+_POLICY: Final = b"content-security-policy"
+_CLOSED: Final = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _ALWAYS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    _CLOSED,
     (b"referrer-policy", b"no-referrer"),
 ]
 _NO_STORE: Final = (b"cache-control", b"no-store")
@@ -68,6 +70,9 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], *_ALWAYS, (b"x-request-id", request_id.encode("ascii"))]
+                # A page's own policy stands in place of ours, which allows nothing: browsers would keep both.
+                if any(name == _POLICY for name, _ in message["headers"]):
+                    headers.remove(_CLOSED)
                 # What a route says of caching itself, it says of what may be kept.
                 if guarded and all(name != b"cache-control" for name, _ in headers):
                     headers.append(_NO_STORE)

@@ -26,6 +26,8 @@ from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
 from api.offered import Offered
+from api.pages import router as pages
+from api.pages.shell import nothing_here, wants_page
 from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
@@ -86,7 +88,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = load_settings()
     logs.configure(settings.log_level)
     services = _services(settings)
-    rates = Rates(services.redis, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst))
     app = FastAPI(
         title="Retort",
         version=_version(),
@@ -101,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Middleware(Edge, networks(_list(settings.trusted_proxies))),
             # Small answers are not worth it; event streams are passed on as they come.
             Middleware(Compression, minimum_size=GZIP_BYTES, compresslevel=5),
-            Middleware(Guard, services.keys, rates.admit),
+            Middleware(Guard, services.keys, services.rates.admit),
             Middleware(BodyLimit, settings.max_body_bytes, {files.PATH: settings.max_file_bytes}),
         ],
         exception_handlers={HTTPException: _plain_error},
@@ -111,6 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     everything = (jobs, control, events, artifacts, files, callers, keys, offers, models, stats, health)
     for module in everything:
         app.include_router(module.router)
+    app.include_router(pages)
     below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
     if any(not isinstance(route, Guarded) for route in below):
         raise TypeError("a route below /v1 is not of the class that looks at scopes")
@@ -171,6 +173,7 @@ def _services(settings: Settings) -> Services:
         teller=Teller(client),
         room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
         seconds=Seconds(database),
+        rates=Rates(client, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst)),
     )
 
 
@@ -210,6 +213,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _plain_error(request: Request, error: Exception) -> Response:
     """What the router says (no such path, no such method) as a problem document."""
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this type alone)
+    if error.status_code == 404 and wants_page(request):
+        return nothing_here(request)
     kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
     details = {404: "there is nothing at this path", 405: f"{request.method} is not allowed at this path"}
     problem = Problem(

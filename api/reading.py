@@ -1,5 +1,6 @@
 """A job for its caller: stored, waited for, read."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -82,6 +83,20 @@ async def job_of(services: Services, caller: Caller, job_id: UUID, inline: int =
     if inline and row.a_kept:
         await put_inline(document["artifacts"], row.a_kept, inline, services.storage)
     return document
+
+
+async def attempt_of(
+    services: Services, caller: Caller, job_id: UUID, number: int
+) -> documents.Document | None:
+    """An attempt in full, with the calls of its round; None where there is no such one."""
+    values = {"id": job_id, "caller_id": caller.id, "number": number}
+    row = await services.database.one(statements.ATTEMPT, values)
+    if row is None:
+        return None
+    calls: Sequence[Any] = ()
+    if row.round is not None:
+        calls = await services.database.all(statements.CALLS, {"job_id": job_id, "round": row.round})
+    return documents.attempt(row, calls)
 
 
 def job_id_of(text: str) -> UUID:

@@ -11,6 +11,7 @@ from api.database import Database
 from api.intake import Intake
 from api.offered import Offered
 from api.quotas import Room, Seconds
+from api.rates import Rates
 from api.serving import Serving
 from api.settings import Settings
 from api.teller import Teller
@@ -36,6 +37,7 @@ class Services:
     teller: Teller
     room: Room
     seconds: Seconds
+    rates: Rates
     serving: Serving
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from retort import commands
+from retort.embedded import Postgres
 from retort.state import VARIABLE, StateFolder
 
 #: What would lead our service to the database, the broker or the name of another one.
@@ -70,6 +71,11 @@ class Service:
         assert url.hostname is not None
         assert url.port is not None
         return url.hostname, url.port
+
+    @property
+    def database_url(self) -> str:
+        """Its database."""
+        return Postgres(self._state.root / "postgres", self._state.sockets).url
 
     @property
     def key(self) -> str:

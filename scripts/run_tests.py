@@ -11,8 +11,9 @@ from pathlib import Path
 
 import docker
 
-from retort import engine
+from retort import engine, gvisor
 from retort.state import StateFolder
+from scripts.get_browser import NoBrowser, ensure_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 LABEL = "retort.instance"
@@ -51,7 +52,10 @@ def main(arguments: list[str]) -> int:
     state = StateFolder(ROOT / ".retort" / "test")
     had_engine = engine.answers() is None
     try:
+        ensure_browser(say)
         engine.ensure(state, say)
+        if os.environ.get("CI") and not had_engine:
+            _second_tier()
         before = sandboxes()  # of a service that was killed together with its engine
         say("building the sandbox images that are missing")
         build = [sys.executable, "-m", "worker.sandbox.images", "build", "--quiet"]
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "pytest", *_side_by_side(arguments), *arguments]
         code = _wait(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL))
         left = [] if had_engine else leftovers(before)
-    except engine.EngineError as reason:
+    except (NoBrowser, engine.EngineError) as reason:
         print(f"test: {reason}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as failed:
@@ -69,6 +73,14 @@ def main(arguments: list[str]) -> int:
     if left:
         print(f"test: the tests left sandboxes behind: {', '.join(left)}", file=sys.stderr)
     return code or bool(left)
+
+
+def _second_tier() -> None:
+    """On a machine of nobody's, the tests of the sandbox run on both tiers, where gVisor can be had."""
+    try:
+        gvisor.ensure(say)
+    except engine.EngineError as reason:
+        say(f"gVisor cannot be had here, so its tier is not tested: {str(reason).splitlines()[0]}")
 
 
 def _side_by_side(arguments: list[str]) -> list[str]:

@@ -1,11 +1,8 @@
 """Jobs: submit, read, wait, list."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
-from api import documents, statements
+from api import statements
 from api.answers import json_answer, kept_answer
 from api.auth import Guarded, caller_of
 from api.body import read_json
@@ -26,7 +23,7 @@ from api.openapi import (
 from api.paging import Page
 from api.problems import Kind, Problem
 from api.queries import query_of, wait_of
-from api.reading import NOT_FOUND_DETAIL, job_id_of, job_when_ended, stored_answer
+from api.reading import NOT_FOUND_DETAIL, attempt_of, job_id_of, job_when_ended, stored_answer
 from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
 from api.services import services_of
 from domain.quotas import Scope
@@ -150,13 +147,7 @@ async def read_attempt(request: Request, job_id: str, number: str) -> Response:
     if not (number.isascii() and number.isdigit() and len(number) < 7):
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
     services = services_of(request)
-    row = await services.database.one(
-        statements.ATTEMPT,
-        {"id": job_id_of(job_id), "caller_id": caller_of(request.scope).id, "number": int(number)},
-    )
-    if row is None:
+    found = await attempt_of(services, caller_of(request.scope), job_id_of(job_id), int(number))
+    if found is None:
         raise Problem(Kind.NOT_FOUND, "there is no such attempt")
-    calls: Sequence[Any] = ()
-    if row.round is not None:
-        calls = await services.database.all(statements.CALLS, {"job_id": row.job_id, "round": row.round})
-    return json_answer(documents.attempt(row, calls))
+    return json_answer(found)

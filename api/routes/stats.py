@@ -45,10 +45,11 @@ async def metrics(request: Request) -> Response:
     """The same for Prometheus, worker by worker. It tells no secret and needs no key."""
     services = services_of(request)
     live = await services.database.all(LIVE_WORKERS, {})
-    return Response(workers.exposition(live, await _depths(services)), media_type=CONTENT_TYPE_LATEST)
+    return Response(workers.exposition(live, await depths(services)), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _depths(services: Services) -> dict[str, int]:
+async def depths(services: Services) -> dict[str, int]:
+    """How many messages wait in each queue; nothing where Redis does not answer."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return {queue: int(await services.redis.llen(queue)) for queue in ALL_QUEUES}

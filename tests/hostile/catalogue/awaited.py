@@ -17,7 +17,6 @@ class Awaited:
 
 
 ENTRIES = [
-    Awaited("remote_images_in_answers", "shown as text, blocked by policy", "review page", "/review"),
     Awaited(
         "webhooks_inwards",
         "resolved once, checked, no redirects, metadata always denied",
@@ -30,5 +29,4 @@ ENTRIES = [
         "webhooks",
         "/webhooks",
     ),
-    Awaited("forged_clicks", "same-site tokens, never framed", "review page", "/review"),
 ]

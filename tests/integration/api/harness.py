@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,13 +15,14 @@ from uuid import UUID, uuid4
 import httpx
 import redis
 from pydantic import BaseModel
-from sqlalchemy import Engine, create_engine, func, insert, select
+from sqlalchemy import Engine, create_engine, func, insert, select, update
 
 from api import keys, schemas
 from api.openapi import MODELS
 from domain import statements
 from domain.bell import STATES_CHANNEL, state_message
-from domain.tables import jobs, workers
+from domain.quotas import USUAL_SCOPES, Scope
+from domain.tables import api_keys, jobs, workers
 from tests.harness import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -144,12 +146,17 @@ class Store:
         self.engine.dispose()
         self.redis.close()
 
-    def key(self, caller: str) -> str:
+    def key(self, caller: str, scopes: Sequence[Scope] = USUAL_SCOPES) -> str:
         """A new key."""
         with self.engine.begin() as connection:
-            key = keys.create(connection, caller)
+            key = keys.create(connection, caller, scopes=scopes)
         assert key is not None
         return key
+
+    def revoke_all_keys(self) -> None:
+        """End every key there is."""
+        with self.engine.begin() as connection:
+            connection.execute(update(api_keys).values(revoked_at=func.now()))
 
     def serve_models(self, *names: str) -> None:
         """A worker whose gateway serves these models, and that stays for the test."""

@@ -88,6 +88,7 @@ def test_rerun_repeats_a_job(client: httpx.Client, store: Store) -> None:
         k: v for k, v in job.items() if k not in made
     }
     assert again.json()["rerun_of"] == job["id"]
+    assert client.get(again.json()["links"]["self"]).json()["rerun_of"] == job["id"]
     with store.engine.begin() as connection:
         rows = connection.execute(text("SELECT code, stdin, args, env FROM jobs")).all()
     assert rows[0] == rows[1]

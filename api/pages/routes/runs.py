@@ -1,0 +1,114 @@
+"""The list of runs."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import Row, func
+
+from api.auth import Caller, caller_of
+from api.pages import charts, numbers, show
+from api.pages.shell import PageRoute, is_part, page
+from api.paging import Page
+from api.problems import FieldError, invalid
+from api.services import Services, services_of
+from domain.states import State, Verdict
+from domain.tables import jobs
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+_KINDS = ("code", "task")
+_TONES = ("good", "check", "limit", "bad", "busy", "quiet")
+#: Seconds for which the picture of the last day may be old.
+_DAY_KEPT_S = 10
+_MOST_KEPT = 1000
+_days: dict[UUID, tuple[float, dict[str, Any]]] = {}
+
+
+@router.get("/runs")
+async def runs(request: Request) -> Response:
+    """Lists runs, newest first. The first page keeps itself up to date."""
+    services = services_of(request)
+    caller = caller_of(request.scope)
+    asked = {name: value for name, value in request.query_params.multi_items() if value}
+    kind = asked.pop("kind", None)
+    if kind is not None and kind not in _KINDS:
+        raise invalid(FieldError("kind", "is not one of the allowed values", list(_KINDS)))
+    wanted = Page.of(_narrowed(request, asked), services.offered.languages)
+    # The same statement as of GET /v1/jobs, with what a line of the list shows beside.
+    statement = wanted.statement(caller.id).add_columns(
+        func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
+        jobs.c.task.is_not(None).label("is_task"),
+    )
+    if kind is not None:
+        statement = statement.where(jobs.c.task.is_not(None) if kind == "task" else jobs.c.code.is_not(None))
+    found = await services.database.all(statement, {})
+    shown = {name: value for name, value in {**wanted.filters, "kind": kind}.items() if value}
+    values = {
+        "runs": _lines(wanted, found),
+        "following": _following(wanted, found, shown),
+        "live": wanted.cursor is None,
+        "filters": shown,
+        "own": _path(shown, wanted.cursor),
+    }
+    if is_part(request):
+        return page(request, "_runs.html", values)
+    choices = {
+        "states": [state.value for state in State],
+        "verdicts": [verdict.value for verdict in Verdict],
+        "languages": sorted(services.offered.languages),
+        "kinds": _KINDS,
+        "models": sorted(services.catalogue.models),
+    }
+    return page(request, "runs.html", {**values, **choices, "day": await _last_day(services, caller)})
+
+
+def _narrowed(request: Request, asked: Mapping[str, str]) -> Request:
+    """The same request without the fields of the form that were left empty."""
+    return Request({**request.scope, "query_string": urlencode(asked).encode()})
+
+
+def _lines(wanted: Page, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    document = wanted.document(rows)
+    return [
+        {**job, "beginning": " ".join(row.beginning.split())[:140], "kind": "task" if row.is_task else "code"}
+        for job, row in zip(document["jobs"], rows, strict=False)
+    ]
+
+
+def _following(wanted: Page, rows: Sequence[Row[Any]], shown: Mapping[str, str]) -> str | None:
+    cursor = wanted.document(rows)["next_cursor"]
+    return None if cursor is None else _path(shown, cursor)
+
+
+def _path(shown: Mapping[str, str], cursor: str | None) -> str:
+    query = {**shown, **({} if cursor is None else {"cursor": cursor})}
+    return f"/runs?{urlencode(query)}" if query else "/runs"
+
+
+async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
+    """Runs of each of the last 24 hours by tone: as a picture, and in sum."""
+    kept_until, kept = _days.get(caller.id, (0.0, {}))
+    if kept_until > time.monotonic():
+        return kept
+    now = datetime.now(UTC)
+    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+    rows = await services.database.all(numbers.BY_TIME, numbers.since(caller.id, first))
+    counts = {name: [0] * 24 for name in _TONES}
+    for row in rows:
+        hour = min(23, max(0, int((row.unit - first).total_seconds() // 3600)))
+        counts[show.tone(row.word)][hour] += row.runs
+    sums = {name: sum(values) for name, values in counts.items()}
+    found = {
+        "picture": charts.spark(counts, _TONES),
+        "sums": {name: count for name, count in sums.items() if count},
+        "count": sum(sums.values()),
+    }
+    if len(_days) >= _MOST_KEPT:
+        _days.clear()
+    _days[caller.id] = (time.monotonic() + _DAY_KEPT_S, found)
+    return found
