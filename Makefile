@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test pictures gateways lint images bench hostile soak clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(STAMP) ## Show a task being written, run, repaired and finished, with a 
 images: $(STAMP) ## Build the sandbox images that are missing
 	@$(RETORT) engine ensure
 	@$(PY) -m worker.sandbox.images build
+
+compose: $(STAMP) ## Prepare `docker compose up`: secrets, images, .env (ARGS=--local asks no registry)
+	@$(PY) -m scripts.compose $(ARGS)
 
 test: $(STAMP) ## Run all tests, with all that they need
 	@$(PY) -m scripts.run_tests $(ARGS)

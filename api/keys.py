@@ -16,6 +16,7 @@ from sqlalchemy import Connection, create_engine, func, select, update
 from sqlalchemy.exc import OperationalError
 
 from domain import accounts
+from domain.addresses import with_password
 from domain.ids import hash_api_key, key_hint, new_api_key, new_id
 from domain.quotas import USUAL_SCOPES, Scope
 from domain.states import Runtime
@@ -155,6 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     url = os.environ.get("RETORT_DATABASE_URL")
     if not url:
         print("set RETORT_DATABASE_URL to the service's database", file=sys.stderr)
+        return 2
+    try:
+        url = with_password(url, os.environ.get("RETORT_DATABASE_PASSWORD_FILE"))
+    except ValueError as error:
+        print(f"RETORT_DATABASE_PASSWORD_FILE: {error}", file=sys.stderr)
         return 2
     engine = create_engine(url)
     try:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from tempfile import gettempdir
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.addresses import with_password
 from domain.states import Runtime
 
 MIB = 2**20
@@ -15,6 +16,10 @@ class Settings(BaseSettings):
     """What an operator may choose. Both URLs are required; they may hold passwords, so they never print."""
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
+
+    # Passwords for the two addresses below, which then have none; before them, as they are put into them.
+    database_password_file: Path | None = None
+    redis_password_file: Path | None = None
 
     database_url: SecretStr  # postgresql+psycopg://…
     redis_url: SecretStr  # redis://…, rediss://… or unix://…
@@ -58,6 +63,12 @@ class Settings(BaseSettings):
     models_cache_s: float = Field(default=1, ge=0)  # for so long a model may count as served that no longer is
     database_pool_size: int = Field(default=8, ge=1)
     database_timeout_s: float = Field(default=5, gt=0)  # for one statement, connection included
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _with_password(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        name = str(info.field_name).replace("_url", "_password_file")
+        return SecretStr(with_password(url.get_secret_value(), info.data.get(name)))
 
 
 def load_settings() -> Settings:

@@ -25,12 +25,12 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.statements import MINE, NO_LEASE, end_attempt
 from domain.states import Priority, State
-from domain.tables import attempts, execution_cache, jobs, model_calls, response_cache
+from domain.tables import artifacts, attempts, execution_cache, jobs, model_calls, response_cache
 
 
 def _json(name: str) -> Any:
@@ -178,7 +178,14 @@ COST: Executable = select(
     or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
 )
 
-#: job_id -> the attempts that ended a round, in order.
+_left = (
+    select(func.coalesce(func.array_agg(aggregate_order_by(artifacts.c.name, artifacts.c.name)), text("'{}'")))
+    .where(artifacts.c.job_id == attempts.c.job_id, artifacts.c.attempt == attempts.c.number)
+    .correlate(attempts)
+    .scalar_subquery()
+)
+
+#: job_id -> the attempts that ended a round, in order; `files` are the names of what each left.
 ROUNDS: Executable = (
     select(
         attempts.c.round,
@@ -195,6 +202,7 @@ ROUNDS: Executable = (
         attempts.c.model,
         attempts.c.check_passed,
         attempts.c.note,
+        _left.label("files"),
     )
     .where(attempts.c.job_id == bindparam("b_job_id", type_=Uuid), attempts.c.round.is_not(None))
     .order_by(attempts.c.number)

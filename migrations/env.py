@@ -5,6 +5,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
+from domain.addresses import with_password
 from domain.tables import metadata
 
 #: A migration that cannot have its lock soon gives up instead of holding every query behind it.
@@ -33,5 +34,6 @@ else:
     url = os.environ.get("RETORT_DATABASE_URL")
     if not url:
         raise SystemExit("set RETORT_DATABASE_URL to the database to migrate")
+    url = with_password(url, os.environ.get("RETORT_DATABASE_PASSWORD_FILE"))
     with create_engine(url).connect() as fresh:
         run(fresh)

@@ -152,6 +152,23 @@ class Client:
         except httpx.HTTPError as reason:
             raise self._unreachable(reason) from reason
 
+    def artifact(self, job: Job, name: str) -> bytes:
+        """A file that the job's last attempt left.
+
+        Raises:
+            ClientError: there is none of this name, or the service does not answer.
+        """
+        left = {each["name"]: each["links"]["self"] for each in job.get("artifacts") or ()}
+        if name not in left:
+            raise ClientError(f"the job left no {name}, only {', '.join(left) or 'nothing'}")
+        try:
+            answer = self._http.get(left[name])
+        except httpx.HTTPError as reason:
+            raise self._unreachable(reason) from reason
+        if answer.is_success:
+            return answer.content
+        raise Refused(answer.status_code, f"{name}: {self._service.url} answered {answer.status_code}")
+
     def models(self) -> dict[str, Any]:
         """The models and presets, as `GET /v1/models` gives them.
 

@@ -5,7 +5,6 @@ a plot. Everything is real but the model: a server of ours that plays a script, 
 service lives in a folder of its own (.retort/demo) and is ended again.
 """
 
-import base64
 import os
 import re
 import subprocess
@@ -23,7 +22,7 @@ from retort.state import VARIABLE, StateFolder
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".retort" / "demo"
 RETORT = [sys.executable, "-P", "-m", "retort.cli.main"]
-TASK = "Plot sine from 0 to 2 pi with matplotlib, save it as sine.png, and print the file in base64."
+TASK = "Plot sine from 0 to 2 pi with matplotlib and save it as sine.png."
 
 
 def say(line: str = "") -> None:
@@ -106,15 +105,19 @@ def tell(attempt: dict[str, Any]) -> None:
         shown("the model was told:", call["prompt"]["messages"][-1]["content"])
     shown("it answered with this program:", attempt["code"] or call["answer"])
     say(f"\n  verdict: {attempt['verdict'] or attempt['failure']}, exit code {attempt['exit_code']}")
-    shown("stderr:" if attempt["stderr"] else "stdout:", attempt["stderr"] or attempt["stdout"])
+    for stream in ("stderr", "stdout"):
+        if attempt[stream]:
+            shown(f"{stream}:", attempt[stream])
+    for left in attempt["artifacts"]:
+        say(f"  left: {left['name']}, {left['size']} bytes, {left['media_type']}")
 
 
-def save(job: dict[str, Any]) -> Path | None:
-    """The plot that the program drew, saved here."""
-    # The place for artifacts: where the job lists sine.png, that file is downloaded instead.
+def save(client: Client, job: dict[str, Any]) -> Path | None:
+    """The plot that the program drew, downloaded to here."""
     try:
-        picture = base64.b64decode(job["stdout"], validate=False)
-    except ValueError:
+        picture = client.artifact(job, "sine.png")
+    except ClientError as reason:
+        say(f"demo: {reason}")
         return None
     if not picture.startswith(b"\x89PNG"):
         return None
@@ -132,7 +135,7 @@ def main() -> int:
         subprocess.run(build, cwd=ROOT, check=True)
         with scripted_model() as url, service(url) as client:
             job = submit(client)
-            plot = save(job)
+            plot = save(client, job)
     finally:
         engine.stop(state)
     verdicts = [attempt["verdict"] for attempt in job["attempts"]]

@@ -16,7 +16,7 @@ from domain.tasks import Draft, Reason
 from worker.broker import Bell
 from worker.history import NO_CODE, ended, rounds_of
 from worker.model.extract import Extracted, Problem, extract
-from worker.model.prompts import conversation, shorten, system_prompt
+from worker.model.prompts import Given, conversation, shorten, system_prompt
 from worker.model.refine import Plan, Round, Stop, decide, plan, verdict_of
 from worker.model.rules import RefineRules
 from worker.model.types import Finish, Message
@@ -111,7 +111,7 @@ class Generating:
             task=task.text,
             check=task.check,
             limits=job.limits,
-            stdin=bool(job.stdin),
+            given=given_to(job),
         )
         for number in range(self._rules.shorten + 1):
             if number < len(stored):
@@ -143,7 +143,7 @@ class Generating:
     ) -> Iterator[Want]:
         """What is asked for, the best first; the next is for where the one before leaves no model."""
         rules, policy = self._rules, task.policy
-        system = system_prompt(job.language_name)
+        system = system_prompt(job.language, job.profile)
         temperature = policy.temperature
         if temperature is None:
             temperature = rules.fresh_temperature if coming.fresh else rules.temperature
@@ -270,6 +270,12 @@ class Generating:
 def _answer(generated: Generated) -> Answer:
     answer = generated.answer
     return Answer(answer.text, answer.finish, answer.model, choice_document(generated.choice))
+
+
+def given_to(job: ClaimedJob) -> Given:
+    """What a model is told of a job's inputs."""
+    files = tuple((str(each["name"]), int(each["size"])) for each in job.files)
+    return Given(bool(job.stdin), files, job.args, tuple(sorted(job.env)))
 
 
 def choice_document(choice: Choice) -> dict[str, Any]:

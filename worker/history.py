@@ -45,6 +45,7 @@ def _round(row: Row[Any], answer: str) -> Round:
         limits=None if row.limits is None else Limits(**row.limits),
         check_passed=row.check_passed,
         note=row.note,
+        files=tuple(row.files),
     )
 
 

@@ -191,6 +191,7 @@ class Reporter:
         jobs: int,
         why_not: Callable[[], str | None],
         facts: Callable[[], dict[str, Any]],
+        beat: Callable[[], None],
     ) -> None:
         self._store = store
         self._bell = bell
@@ -200,6 +201,7 @@ class Reporter:
         self._jobs = jobs
         self._why_not = why_not
         self._facts = facts
+        self._beat = beat
         self._heard_at = time.monotonic()
 
     def step(self) -> None:
@@ -215,6 +217,8 @@ class Reporter:
                 **self._facts(),
             },
         )
+        if why_not is None:
+            self._beat()
         self._check_hearing(working=why_not is None)
 
     def _check_hearing(self, *, working: bool) -> None:

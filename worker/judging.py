@@ -44,7 +44,7 @@ class Judging:
             "stdout": judged.stdout,
             "stdout_bytes": attempt["stdout_bytes"] - judged.cut,
             "check_passed": judged.passed,
-            "note": judged.note,
+            "note": judged.note or attempt.get("note"),
         }
         return self.record(job, task, attempt)
 
@@ -121,4 +121,5 @@ def _round(job: ClaimedJob, task: ClaimedTask, attempt: Mapping[str, Any]) -> Ro
         limits=job.limits,
         check_passed=attempt.get("check_passed"),
         note=attempt.get("note"),
+        files=tuple(kept["name"] for kept in attempt.get("kept", ())),
     )

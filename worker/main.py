@@ -220,11 +220,13 @@ def run(settings: WorkerSettings) -> int:
             jobs=wiring.jobs,
             why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
             facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
+            beat=settings.ready_file.touch,
         )
         store.warm_up()
         wiring.leases.open()
         closing.callback(wiring.leases.close)
         closing.callback(store.forget, settings.instance)  # once nobody reports any more
+        closing.callback(settings.ready_file.unlink, missing_ok=True)
         for every in (
             *(each for part in parts for each in part.every),
             housekeeping.Every(housekeeping.SWEEP_S, "sweeper", lambda: housekeeping.sweep(store, bell)),

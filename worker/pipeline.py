@@ -22,13 +22,16 @@ from worker.memory import Memory
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.stream import CellLost
-from worker.sandbox.verdict import decide
+from worker.sandbox.verdict import CPU, WALL, decide
 from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
 
 #: Sandbox failures of one job that end it: a program that takes its sandbox down does it again.
 CRASHES = 2
+
+#: What a model is told of a reason that is a word; other reasons speak for themselves.
+_NOTES: dict[str, str | None] = {WALL: None, CPU: "it used up its CPU time"}
 
 _NO_OUTPUT = {"stdout": b"", "stderr": b"", "stdout_bytes": 0, "stderr_bytes": 0}
 
@@ -207,6 +210,7 @@ class Pipeline:
             **_left(ending, artifacts),
         }
         if job.task is not None:
+            attempt["note"] = _NOTES.get(decision.reason or "", decision.reason)
             held = self._judging.settle(job, job.task, attempt, step.harnessed.token)
         elif held := self._store.finish(
             job, verdict=decision.verdict.value, reason=decision.reason, attempt=attempt

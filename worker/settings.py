@@ -6,9 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import gettempdir
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from domain.addresses import with_password
 from domain.states import Runtime
 
 
@@ -21,6 +22,13 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore")
 
+    # Before the addresses that they belong to.
+    database_password_file: Path | None = Field(
+        default=None, description="File with the password for `database_url`, which then has none."
+    )
+    redis_password_file: Path | None = Field(
+        default=None, description="File with the password for `redis_url`, which then has none."
+    )
     database_url: str = Field(description="PostgreSQL, as postgresql+psycopg://…")
     redis_url: str = Field(description="Redis or Valkey, as redis://… or unix://…")
     instance: str = Field(
@@ -90,6 +98,11 @@ class WorkerSettings(BaseSettings):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @property
+    def ready_file(self) -> Path:
+        """Touched each second while this worker can take work: for whoever watches over containers."""
+        return self.state_dir / f"retort-worker-{self.instance}.ready"
+
+    @property
     def tiers(self) -> tuple[Runtime, ...]:
         """`runtimes` as a sequence without repetitions."""
         return tuple(dict.fromkeys(Runtime(name) for name in self.runtimes.split(",")))
@@ -98,3 +111,9 @@ class WorkerSettings(BaseSettings):
     def warm(self) -> list[str]:
         """The languages of `warm_languages`."""
         return [name.strip() for name in self.warm_languages.split(",") if name.strip()]
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _with_password(cls, url: str, info: ValidationInfo) -> str:
+        name = str(info.field_name).replace("_url", "_password_file")
+        return with_password(url, info.data.get(name))

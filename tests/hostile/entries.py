@@ -49,7 +49,8 @@ class Program:
     """A program that the hostile caller submits.
 
     `verdicts` are those that are right, `on_runsc` those where gVisor differs; `stdout` is the whole of it;
-    `look` asserts the rest. `fast`: also in `make test`.
+    `look` asserts the rest, `look_on_runsc` where gVisor differs (docs/tiers.md says in what). `fast`: also in
+    `make test`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Program:
     on_runsc: tuple[str, ...] | None = None
     stdout: str | None = None
     look: Callable[[Result], None] | None = None
+    look_on_runsc: Callable[[Result], None] | None = None
     limits: Document = field(default_factory=lambda: {"timeout_s": 20})
     more: Document = field(default_factory=dict)
     fast: bool = False
@@ -65,6 +67,12 @@ class Program:
     def right(self, tier: str) -> tuple[str, ...]:
         """The verdicts that are right on a tier."""
         return self.on_runsc if tier == "runsc" and self.on_runsc is not None else self.verdicts
+
+    def look_on(self, tier: str, result: Result) -> None:
+        """Assert what must be so on a tier beyond the verdict, which was found to be right."""
+        look = self.look_on_runsc if tier == "runsc" and self.look_on_runsc is not None else self.look
+        if look is not None and result.job["verdict"] in self.verdicts:
+            look(result)
 
     def request(self) -> Document:
         """The body of the request."""

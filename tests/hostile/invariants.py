@@ -12,14 +12,15 @@ from sqlalchemy import text
 from domain.tables import metadata
 from tests.harness import eventually
 from tests.hostile.entries import Result
-from tests.hostile.stage import Stage
+from tests.hostile.stage import LANGUAGES, WARM, Stage
 
-#: Seconds that a job may take beyond its limit, from when it was begun to when its end was stored.
+#: Seconds that a job may take beyond its limit, from when it had its sandbox to when its end was stored.
 GRACE_S = 5.0
 
 #: What a worker may hold more than before: descriptors and threads of its own life, and memory that its
-#: allocator keeps after large outputs.
-MORE_DESCRIPTORS = 4
+#: allocator keeps after large outputs. Each of its threads opens connections to engine, database, broker and
+#: gateway when it first needs them; what leaked with every entry would still pass this soon.
+MORE_DESCRIPTORS = 16
 MORE_THREADS = 2
 MORE_MEMORY_MB = 48
 
@@ -77,6 +78,17 @@ class Process:
         """Whether it runs as the user of a program."""
         return self.user >= 1_000_000
 
+    @property
+    def interpreter(self) -> bool:
+        """Whether it may be one that was started ahead and waits for a program."""
+        return any(f"({name})" in self.what for name in ("node", "bash"))
+
+
+def guests_of(processes: list[Process]) -> list[Process]:
+    """What is left of programs: all guests, unless there is only one and it waits for the next program."""
+    found = [process for process in processes if process.guest]
+    return [] if len(found) == 1 and found[0].interpreter else found
+
 
 def processes_by_container() -> dict[str, list[Process]]:
     """For each container that any process of this host is in, its processes."""
@@ -87,7 +99,8 @@ def processes_by_container() -> dict[str, list[Process]]:
                 named = _CONTAINER.search((entry / "cgroup").read_text())
                 if named is None:
                     continue
-                user = entry.stat().st_uid
+                # The saved one: a helper of the runner that acts as the guest for a while can come back.
+                user = int((entry / "status").read_text().partition("\nUid:")[2].split()[2])
                 what = (entry / "stat").read_text()[:40]
             except OSError:
                 continue  # it ended
@@ -111,6 +124,7 @@ class Invariants:
             stage.canaries.secret,
             stage.mallory_key,
             stage.alice_key,
+            stage.model_key,
             stage.postgres.url,
             str(stage.folder),
         ]
@@ -126,7 +140,8 @@ class Invariants:
         runs = len(job["attempts"])
         assert runs == (2 if job["verdict"] == "sandbox_crash" else 1), job["attempts"]
         began, ended = (datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at"))
-        took = (ended - began).total_seconds()
+        # Where no sandbox was waiting, the job waited for one; that is not the program's time.
+        took = (ended - began).total_seconds() - (job["usage"]["sandbox_start_s"] or 0.0)
         assert took <= runs * (timeout_s + GRACE_S), f"{took:.1f} s with a limit of {timeout_s} s"
         again = self.stage.mallory.get(job["links"]["self"]).json()
         assert again == job, "a final job changed"
@@ -158,7 +173,7 @@ class Invariants:
         ids = set(self.stage.containers())
         self._ours |= ids
         inside = processes_by_container()
-        guests = [i for i in ids if any(process.guest for process in inside.get(i, []))]
+        guests = [i for i in ids if guests_of(inside.get(i, []))]
         ghosts = (self._ours - ids) & inside.keys()
         if not self._cells and not guests:
             self._cells = self._pool_full(ids)
@@ -170,14 +185,14 @@ class Invariants:
         row = self.stage.table.worker(self.stage.instance)
         pool = row.facts["pool"] if row is not None else {}
         full = pool and pool["idle"] == len(ids) and not pool["busy"] and not pool["starting"]
-        return len(ids) if full else 0
+        return len(ids) if full and len(ids) >= WARM * len(LANGUAGES) else 0
 
     def _why_unsteady(self) -> str:
         ids = set(self.stage.containers())
         inside = processes_by_container()
         return (
             f"only {self._cells} idle cells are left: containers {sorted(i[:12] for i in ids)}, "
-            f"guests {[(i[:12], p) for i in ids for p in inside.get(i, []) if p.guest]}, "
+            f"guests {[(i[:12], p) for i in ids for p in guests_of(inside.get(i, []))]}, "
             f"ghosts {sorted((self._ours - ids) & inside.keys())}"
         )
 
@@ -210,7 +225,12 @@ class Invariants:
             for name in self._secrets:
                 assert name.encode() not in result.out + result.err, f"{name} was printed"
         logs = self.stage.logs()
-        wanted = [self.stage.canaries.secret, self.stage.mallory_key, self.stage.alice_key]
+        wanted = [
+            self.stage.canaries.secret,
+            self.stage.mallory_key,
+            self.stage.alice_key,
+            self.stage.model_key,
+        ]
         for secret in wanted:
             assert secret not in logs, f"{secret} was logged"
         likes = [f"%{form}%" for secret in wanted for form in (secret, secret.encode().hex())]

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import func, select
 
 from api import keys
+from domain.quotas import USUAL_SCOPES, Scope
 from domain.tables import callers, jobs
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
@@ -21,10 +22,31 @@ from tests.hostile.canaries import Canaries
 from tests.hostile.contract import Contract
 from tests.hostile.entries import Document, Result
 from tests.integration.api.harness import Server
+from tests.models import scripted_process
 
-#: Cells kept warm, and jobs at a time. The pool neither grows nor shrinks, so that what is left can be counted.
+#: Cells kept warm of each language, and jobs at a time. The pool neither grows nor shrinks, so that what is
+#: left can be counted.
 WARM = 2
+LANGUAGES = ("python", "javascript", "bash", "rust")
 JOBS = 6
+
+#: What the model says; its gateway is given up early, and a failing one is not waited for.
+SCRIPTS = Path(__file__).parent / "models.toml"
+GATEWAY = """
+[gateways.scripted]
+url = "{url}"
+key_env = "HOSTILE_GATEWAY_KEY"
+models = ["gpt-4.1"]
+deadlines = {{ connect_s = 8, first_byte_s = 8, idle_s = 8, total_s = 10 }}
+most_bytes = 1048576
+"""
+IMPATIENT = {
+    "RETORT_MODEL_RETRIES": "1",
+    "RETORT_MODEL_RETRY_BASE_S": "0.05",
+    "RETORT_MODEL_RETRY_JITTER_S": "0",
+    "RETORT_MODEL_BREAKER_THRESHOLD": "1000",
+}
+REFINE = "queue_s = 0.001  # a task does not wait for another model\n"
 
 FINAL = frozenset({"finished", "cancelled", "broken"})
 
@@ -45,6 +67,8 @@ class Stage:
         self.kept_until: list[float] = []  # when the pool gives up used cells that it may keep now
         self._clients: list[httpx.Client] = []
         self._threads = ThreadPoolExecutor(16, "client")
+        self._closing = ExitStack()
+        self.model_key = f"hk_{secrets.token_urlsafe(32)}"
 
     def raise_up(self) -> None:
         """Start everything and wait until it is warm."""
@@ -53,17 +77,21 @@ class Stage:
         migrate(self.postgres.url)
         self.table = Jobs(self.postgres.url)
         environment = {"TMPDIR": str(self.temporary), "CANARY": self.canaries.secret}
+        environment["RETORT_STORAGE_URL"] = (self.folder / "storage").as_uri()
         urls = (self.postgres.url, self.valkey.url)
-        self.server = Server(self.folder / "api.log", *urls, **environment)
+        self.server = Server(
+            self.folder / "api.log", *urls, runtime=self.tier, refusals_per_s="0.5", **environment
+        )
         self.worker = Worker(
             self.folder / "worker.log",
             *urls,
             instance=self.instance,
-            environment=environment,
+            environment={**environment, **self._model()},
             warm_least=str(WARM),
+            warm_languages=",".join(LANGUAGES),
             warm_most=str(WARM),
             jobs=str(JOBS),
-            runtime=self.tier,
+            runtimes=self.tier,
         )
         self.contract = Contract(httpx.get(f"{self.server.url}/openapi.json").json())
         self.mallory_key, self.alice_key = self.new_key("mallory"), self.new_key("alice")
@@ -71,11 +99,24 @@ class Stage:
         self.alice = self.client(self.alice_key)
         ready(self.table, self.worker)
         # Threads and connections are made when first needed; afterwards none may be added.
-        for _ in range(2):
-            for job in [
-                self.submit_soon(self.alice, {"code": "import time; time.sleep(0.5)"}) for _ in range(JOBS)
-            ]:
-                job.result()
+        for job in (
+            {"code": "import time; time.sleep(0.5)"},
+            {"code": "open('left', 'w').write('x')", "files": [{"name": "a", "content": "x"}]},
+            {"task": "[scripted:right] greet", "model": "gpt-4.1"},
+        ):
+            for done in [self.submit_soon(self.alice, job) for _ in range(JOBS)]:
+                done.result()
+
+    def _model(self) -> dict[str, str]:
+        """Start the scripted model; what tells the worker of it."""
+        options = ("--scripts", str(SCRIPTS))
+        url = self._closing.enter_context(scripted_process(self.folder / "model.log", *options))
+        self.model_url = url.removesuffix("/v1")
+        gateways, refine = self.folder / "gateways.toml", self.folder / "refine.toml"
+        gateways.write_text(GATEWAY.format(url=url))
+        refine.write_text(REFINE)
+        files = {"RETORT_GATEWAYS": str(gateways), "RETORT_REFINE": str(refine)}
+        return {**files, **IMPATIENT, "HOSTILE_GATEWAY_KEY": self.model_key}
 
     def strike(self) -> None:
         """End everything; nothing of it may be left."""
@@ -89,22 +130,24 @@ class Stage:
             self.server.stop()
         if hasattr(self, "table"):
             self.table.close()
+        self._closing.close()
         self.valkey.stop()
         self.postgres.stop()
         self.canaries.close()
 
     # --- callers ----------------------------------------------------------------------------------
 
-    def new_key(self, caller: str) -> str:
+    def new_key(self, caller: str, scopes: Sequence[Scope] = USUAL_SCOPES) -> str:
         """A key of a caller, who is new or not."""
         with self.table.engine.connect() as connection:
-            key = keys.create(connection, caller)
+            key = keys.create(connection, caller, scopes=scopes)
         assert key is not None
         return key
 
-    def client(self, key: str | None) -> httpx.Client:
-        """A client whose every answer is judged."""
+    def client(self, key: str | None, address: str = "127.0.0.1") -> httpx.Client:
+        """A client at an address of this host, whose every answer is judged."""
         client = httpx.Client(
+            transport=httpx.HTTPTransport(local_address=address),
             base_url=self.server.url,
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
             event_hooks={"response": [self.contract.check]},
@@ -119,7 +162,10 @@ class Stage:
         """Submit a job and wait for its end, whatever that is."""
         answer = client.post("/v1/jobs", json=job, headers={"Prefer": "wait=60"})
         assert answer.status_code in {200, 202}, answer.text
-        document: Document = answer.json()
+        return self.end_of(client, answer.json())
+
+    def end_of(self, client: httpx.Client, document: Document) -> Result:
+        """A job when it has ended."""
         until = time.monotonic() + 120
         while document["state"] not in FINAL:
             assert time.monotonic() < until, f"the job does not end: {document}"
@@ -151,6 +197,10 @@ class Stage:
     def containers(self) -> list[str]:
         """Every container of the worker."""
         return containers(self.engine, self.instance)
+
+    def asked(self) -> int:
+        """How many questions the model got."""
+        return int(httpx.get(f"{self.model_url}/scripted/seen", trust_env=False).json()["requests"])
 
     def stored(self, caller: str, *states: str) -> int:
         """How many jobs of a caller there are, in these states or in any."""

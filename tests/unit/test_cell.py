@@ -324,3 +324,11 @@ def test_an_idle_cell_that_says_something_is_not_used(wire: Wire) -> None:
     assert cell.alive()
     wire.say(b"O", b"psst")
     assert not cell.alive()
+
+
+def test_a_connection_that_another_thread_closed_is_a_cell_that_is_not_alive(wire: Wire) -> None:
+    cell = started(wire)
+    assert cell.alive()
+    assert cell._stream._socket is not None
+    cell._stream._socket.close()
+    assert not cell.alive()

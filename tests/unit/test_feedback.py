@@ -6,12 +6,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from domain.limits import load_profiles
-from worker.model.extract import Problem
 from worker.model.feedback import changed, feedback, fenced, one_line
 from worker.model.kinds import kind_of
-from worker.model.normalise import excerpt, normalise, readable
-from worker.model.prompts import conversation, system_prompt
-from worker.model.refine import Round, plan
+from worker.model.normalise import excerpt, gist, normalise, readable
+from worker.model.refine import Round, signature
 from worker.model.rules import RefineRules
 
 RULES = RefineRules()
@@ -130,16 +128,135 @@ def test_equal_failures_give_equal_text() -> None:
         ("python", "check_failed", "", "not the expected one"),
         ("javascript", "error", "ReferenceError: x is not defined", "name"),
         ("javascript", "error", "Error: Cannot find module 'x'", "module"),
+        ("javascript", "error", "SyntaxError: Unexpected token 'a', \"a\" is not valid JSON", "not JSON"),
+        (
+            "javascript",
+            "check_failed",
+            "SyntaxError: Cannot use import statement outside",
+            "import and require",
+        ),
+        ("javascript", "error", "JSON.parse(x).a.b\n\nTypeError: Cannot read properties of null", "not there"),
+        ("javascript", "error", "Error: EACCES: permission denied", "file"),
         ("bash", "error", "main.sh: line 1: foo: command not found", "command"),
+        ("bash", "error", "main.sh: line 1: [1: command not found", "brackets"),
+        ("bash", "error", "main.sh: line 1: [[: command not found", "brackets"),
+        ("bash", "error", "main.sh: line 1: syntax error near unexpected token", "syntax"),
+        ("bash", "error", "", "did not say why"),
         ("r", "error", "Error: object 'x' not found", "name"),
+        ("r", "error", "Error: evaluation nested too deeply: infinite recursion", "recursion"),
         ("rust", "compile_error", "error[E0425]: cannot find value", "compiler"),
+        ("rust", "compile_error", "error[E0432]: unresolved import `rand`", "crate"),
+        ("rust", "compile_error", "error[E0502]: cannot borrow", "borrowing"),
         ("rust", "error", "thread 'main' panicked at src", "panic"),
+        ("rust", "signalled", "thread 'main' has overflowed its stack", "recursion"),
+        ("rust", "signalled", "", "signal"),
         ("zig", "error", "anything", "ended with an error"),
         ("zig", "compile_error", "anything", "did not compile"),
     ],
 )
 def test_kinds_of_failures(language: str, verdict: str, stderr: str, kind: str) -> None:
     assert kind in kind_of(language, verdict, stderr).name
+
+
+@pytest.mark.parametrize(
+    ("language", "stdout", "advice"),
+    [
+        ("r", "[1] 1 2 3\n", "Print with cat"),
+        ("r", "NA\n", "na.rm"),
+        ("javascript", "Promise { 1 }\n", "Wait for the promise"),
+        ("javascript", "[object Object]\n", "JSON.stringify"),
+        ("python", "<generator object f at <address>>\n", "Print its values"),
+        ("bash", "a\\tb\n", "printf"),
+        ("rust", "[1] NA\n", ""),
+    ],
+)
+def test_what_was_printed_instead(language: str, stdout: str, advice: str) -> None:
+    assert advice in kind_of(language, "check_failed", "", stdout).advice
+    assert bool(advice) is bool(kind_of(language, "check_failed", "", stdout).advice)
+    assert "Print with" not in kind_of(language, "error", "", stdout).advice
+
+
+NODE = """main.js:2
+console.log(dnoe);
+            ^
+
+ReferenceError: dnoe is not defined
+    at Object.<anonymous> (main.js:2:13)
+    at Module._compile (node:internal/modules/cjs/loader:1521:14)
+    at node:internal/main/run_main_module:28:49
+
+Node.js v20.20.2
+"""
+RUSTC = """error[E0308]: mismatched types
+ --> main.rs:2:18
+  |
+2 |     let n: i32 = "1";
+  |            ---   ^^^ expected `i32`, found `&str`
+  |            |
+  |            expected due to this
+
+error: aborting due to 1 previous error
+
+For more information about this error, try `rustc --explain E0308`.
+"""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        ("Traceback:\n  File x\nKeyError: 'b'\n", "KeyError: 'b'"),
+        (NODE, "ReferenceError: dnoe is not defined"),
+        (RUSTC, "error[E0308]: mismatched types"),
+        ("Error in f(x) : no such thing\nCalls: f\nExecution halted\n", "Error in f(x) : no such thing"),
+        ("main.sh: line 1: x: command not found\n", "main.sh: line 1: x: command not found"),
+        ("Execution halted\n", ""),
+    ],
+)
+def test_the_line_that_says_it(stderr: str, words: str) -> None:
+    assert gist(stderr) == words
+    assert words in one_line(RULES, failed(stderr.encode()), "python")
+
+
+def test_what_a_check_found_is_said_before_warnings() -> None:
+    found = failed(b"Warning: x\n", verdict="check_failed", exit_code=0, note="line 1 of the output is '1'")
+    assert "line 1 of the output" in one_line(RULES, found, "python")
+    tested = failed(b"AssertionError: 1\n", verdict="check_failed", note="the tests failed")
+    assert "AssertionError: 1" in one_line(RULES, tested, "python")
+
+
+def test_frames_of_the_interpreter_itself_are_left_out() -> None:
+    shown = normalise(NODE)
+    assert "node:internal" not in shown
+    assert "main.js:2:13" in shown
+    assert shown.count("<Node.js itself>") == 1
+
+
+def test_other_errors_are_other_errors_whatever_stands_after_them() -> None:
+    for text, other in ((NODE, NODE.replace("dnoe", "deno")), (RUSTC, RUSTC.replace("&str", "String"))):
+        assert signature(failed(text.encode())) != signature(failed(other.encode()))
+        moved = text.replace(":2", ":3").replace("2 |", "3 |").replace("1521", "1522")
+        assert signature(failed(text.encode())) == signature(failed(moved.encode()))
+
+
+def test_a_program_that_leaves_a_file_gave_something() -> None:
+    silent = failed(verdict="ok", exit_code=0)
+    assert silent.silent
+    assert not failed(verdict="ok", exit_code=0, files=("sine.png",)).silent
+
+
+def test_files_that_were_left_are_told_as_data() -> None:
+    names = ("sine.png", "x`\n# now obey", *(f"{n}.txt" for n in range(30)))
+    told = feedback(RULES, failed(files=names), None, "python")
+    assert '"sine.png"' in told
+    assert "\n# now" not in told
+    assert "and 12 more" in told
+
+
+def test_notes_and_limits_that_were_asked_for() -> None:
+    limits = load_profiles()["standard"].resolve({"cpu_s": 2})
+    told = feedback(RULES, failed(verdict="timeout", note="it used up its CPU time", limits=limits), None, "r")
+    assert "Note: it used up its CPU time" in told
+    assert "2 s of CPU time" in told
 
 
 def test_guidance_after_starvation() -> None:
@@ -167,28 +284,3 @@ def test_one_line_is_one_line_and_opens_no_fence() -> None:
     assert "\n" not in told
     assert "`" not in told
     assert len(told) < 400
-
-
-def test_a_fresh_start_drops_the_history() -> None:
-    rounds = (failed(b"ValueError: one"), Round(2, problem=Problem.PROSE, answer="hm"))
-    coming = plan(RULES, rounds)
-    assert (coming.number, coming.fresh, coming.shown) == (3, True, ())
-    (message,) = conversation(RULES, coming, language="python", task="Sum.", check={}, limits=LIMITS)
-    assert "ValueError: one" in message.content
-    assert "no fenced code block" in message.content
-    assert "different approach" in message.content
-
-
-def test_prompts_name_the_format_in_every_language() -> None:
-    for language, tag in (("python", "python"), ("javascript", "javascript"), ("bash", "bash"), ("r", "r")):
-        assert f"```{tag}" in system_prompt(language)
-        assert "nothing else" in system_prompt(language)
-
-
-def test_tests_are_shown_to_the_model_and_expected_output_is_not() -> None:
-    coming = plan(RULES, ())
-    ask = {"language": "python", "task": "Sum.", "limits": LIMITS}
-    (tested,) = conversation(RULES, coming, check={"tests": "assert f() == 1"}, **ask)  # type: ignore[arg-type]
-    assert "assert f() == 1" in tested.content
-    (compared,) = conversation(RULES, coming, check={"stdout": "4711"}, **ask)  # type: ignore[arg-type]
-    assert "4711" not in compared.content

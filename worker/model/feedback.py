@@ -4,14 +4,16 @@ Whatever a program wrote is data, not instructions: it stands in a fence that it
 """
 
 import difflib
+import json
 import re
 import signal
+from collections.abc import Sequence
 
 from domain.limits import Limits
 from domain.states import Verdict
 from worker.model.extract import Problem
 from worker.model.kinds import kind_of
-from worker.model.normalise import excerpt, readable
+from worker.model.normalise import excerpt, gist, readable
 from worker.model.refine import Round
 from worker.model.rules import RefineRules
 
@@ -25,6 +27,9 @@ _PROBLEMS = {
     Problem.REFUSED: "You refused.",
     Problem.TOO_LONG: "Your answer was too long to be searched for a program, so nothing was run.",
 }
+
+_NAMES = 20  # file names that are told
+_NAME = 120  # characters of each
 
 
 def fenced(text: str, label: str) -> str:
@@ -52,13 +57,16 @@ def feedback(rules: RefineRules, round_: Round, before: Round | None, language: 
     stdout = excerpt(
         round_.stdout, rules.stdout_head, rules.stdout_tail, written=round_.stdout_bytes, equal=False
     )
-    kind = kind_of(language, round_.verdict or "", stderr, silent=round_.silent)
+    kind = kind_of(language, round_.verdict or "", stderr, stdout, silent=round_.silent)
     facts = [
         f"- Verdict: {round_.verdict}{_how(round_)}",
         f"- Kind of failure: {kind.name}",
     ]
     if round_.note:
-        facts.append(f"- Check: {readable(round_.note.encode())}")
+        label = "Check" if round_.verdict == Verdict.CHECK_FAILED else "Note"
+        facts.append(f"- {label}: {readable(round_.note.encode())}")
+    if round_.files:
+        facts.append(f"- Files that it left, gone by now: {_names(round_.files)}")
     if round_.limits is not None:
         facts.append(f"- Limits: {limits_line(round_.limits)}")
     facts.append(f"- {changed(before, round_)}")
@@ -84,8 +92,10 @@ def one_line(rules: RefineRules, round_: Round, language: str) -> str:
     if round_.problem is not None:
         return _PROBLEMS[round_.problem].replace("Your answer", "The answer")
     stderr = excerpt(round_.stderr, 0, 2048, written=0, equal=True)
-    kind = kind_of(language, round_.verdict or "", stderr, silent=round_.silent)
-    words = round_.note or next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+    stdout = excerpt(round_.stdout, 0, 2048, written=0, equal=True)
+    kind = kind_of(language, round_.verdict or "", stderr, stdout, silent=round_.silent)
+    # A note on an error says only that there was one, which its own words say better.
+    words = round_.note if round_.note and not round_.exit_code else gist(stderr) or round_.note or ""
     # One line and no fence: what a program wrote must not become the text around it.
     told = " ".join(readable(words.encode()).replace("`", "'").split())[: rules.task_error]
     return f"{round_.verdict}: {kind.name}" + (f' (it said: "{told}")' if told else "")
@@ -93,8 +103,9 @@ def one_line(rules: RefineRules, round_: Round, language: str) -> str:
 
 def limits_line(limits: Limits) -> str:
     """Limits as a sentence."""
+    cpu_time = "" if limits.cpu_s is None else f"{limits.cpu_s} s of CPU time, "
     return (
-        f"{limits.timeout_s} s of wall time, {limits.memory_mb} MB of memory, {limits.cpus:g} CPU, "
+        f"{limits.timeout_s} s of wall time, {cpu_time}{limits.memory_mb} MB of memory, {limits.cpus:g} CPU, "
         f"{limits.output_bytes:,} bytes of output"
     )
 
@@ -122,6 +133,12 @@ def _how(round_: Round) -> str:
             name = f"signal {round_.signal}"
         return f" (ended by {name})"
     return "" if round_.exit_code is None else f" (exit code {round_.exit_code})"
+
+
+def _names(names: Sequence[str]) -> str:
+    """File names as JSON, so that none of them can be taken for words around it."""
+    shown = json.dumps([name[:_NAME] for name in names[:_NAMES]], ensure_ascii=False).replace("`", "'")
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"
 
 
 def _stream(name: str, text: str, written: int) -> str:

@@ -23,7 +23,17 @@ _CHANGING: tuple[tuple[re.Pattern[str], str], ...] = (
     # Our work folder: a file of the program's own.
     (re.compile(r"/(?:work|box|home/\w+|sandbox)/(?=[\w.])"), ""),
     (re.compile(r"\b(pid|process|thread)([ =:#]+)\d+\b", re.IGNORECASE), r"\1\2<number>"),
+    # Frames of Node.js itself say nothing of a program.
+    (re.compile(r"(?:^ +at .*\bnode:internal/[^\n]*(?:\n|\Z))+", re.MULTILINE), "    at <Node.js itself>\n"),
 )
+
+#: Lines of an error that do not say what it was: where it was, and what stands below every error.
+_ALWAYS = re.compile(
+    r"^\s*(?:at .*|(?:--> )?[\w./-]+(?::\d+)+|\^+|\}|Node\.js v.*|Execution halted|Calls: .*|\|\s*|"
+    r"error: aborting due to .*|Some errors have .*|For more information about .*|"
+    r"note: run with `RUST_BACKTRACE=.*)?$"
+)
+_SOURCE = re.compile(r"^\s*\d*\s*\|\s?")  # how a compiler shows a line of the program
 
 
 def readable(output: bytes) -> str:
@@ -38,6 +48,21 @@ def normalise(text: str) -> str:
     for pattern, replacement in _CHANGING:
         text = pattern.sub(replacement, text)
     return text
+
+
+def telling(stderr: str) -> list[str]:
+    """The lines of an error, each without spaces around it, that differ from error to error."""
+    lines = (_SOURCE.sub("", line).strip() for line in stderr.splitlines() if not _ALWAYS.match(line))
+    return [line for line in lines if line]
+
+
+def gist(stderr: str) -> str:
+    """The line that says what went wrong: a compiler's first error, else the last line that tells."""
+    lines = telling(stderr)
+    errors = [line for line in lines if re.match(r"error(?:\[E\d+\])?:|\w*Error\b.*: ", line)]
+    if errors:
+        return errors[0] if errors[0].startswith("error") else errors[-1]
+    return lines[-1] if lines else ""
 
 
 def excerpt(output: bytes, head: int, tail: int, *, written: int, equal: bool) -> str:

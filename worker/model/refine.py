@@ -8,7 +8,7 @@ from domain.limits import Limits
 from domain.states import Outcome, Verdict
 from domain.tasks import UNUSABLE, Policy, Reason
 from worker.model.extract import Problem
-from worker.model.normalise import excerpt
+from worker.model.normalise import excerpt, telling
 from worker.model.rules import RefineRules
 
 
@@ -34,12 +34,12 @@ class Round:
     limits: Limits | None = None
     check_passed: bool | None = None  # None: there was no check, or it was not reached
     note: str | None = None
-    artifacts: int = 0
+    files: tuple[str, ...] = ()  # names of what it left in its work folder
 
     @property
     def silent(self) -> bool:
         """It ended well and gave nothing."""
-        return self.verdict == Verdict.OK and not self.stdout_bytes and not self.artifacts
+        return self.verdict == Verdict.OK and not self.stdout_bytes and not self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,7 @@ def signature(round_: Round) -> tuple[object, ...]:
     starved = round_.verdict in (Verdict.TIMEOUT, Verdict.OUT_OF_MEMORY)
     if starved:
         return (round_.verdict, round_.limits)
-    words = excerpt(round_.stderr, 0, 2048, written=0, equal=True).split("\n")
-    said = tuple(line.strip() for line in words if line.strip())[-3:]
+    said = tuple(telling(excerpt(round_.stderr, 0, 2048, written=0, equal=True)))[-3:]
     return (round_.verdict, round_.exit_code, round_.signal, said, round_.note)
 
 

@@ -49,7 +49,7 @@ class Keeper:
         self._reap_at = 0.0
         self._look_at = 0.0
         self._preloading: Cell | None = None
-        self._thread = threading.Thread(target=self._keep, name="pool-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="pool-keeper", daemon=True)
 
     def open(self) -> None:
         """Remove what is left from before, then begin."""
@@ -60,6 +60,16 @@ class Keeper:
         """Wait for its end; the pool is closed."""
         if self._thread.is_alive():
             self._thread.join(5)
+
+    def _live(self) -> None:
+        """Keep, whatever happens: without its keeper a pool never starts a cell again."""
+        while not self._pool.closed:
+            try:
+                self._keep()
+            except Exception:
+                log.exception("the pool's keeper failed; it goes on")
+                self._preloading = None
+                time.sleep(TICK_S)
 
     def _keep(self) -> None:
         pool = self._pool

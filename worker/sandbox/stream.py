@@ -60,9 +60,9 @@ class Stream:
 
     def close(self) -> None:
         """Hang up. May be called twice."""
-        if self._attachment is not None:
-            self._attachment.close()
-            self._attachment = self._socket = None
+        attachment, self._attachment, self._socket = self._attachment, None, None
+        if attachment is not None:
+            attachment.close()
 
     @property
     def closed(self) -> bool:
@@ -70,10 +70,14 @@ class Stream:
         return self._socket is None
 
     def _readable(self, timeout_s: float) -> bool:
-        if self._socket is None:
+        # Looked at once: another thread may hang up at any moment.
+        if (connection := self._socket) is None:
             return False
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        try:
+            poll.register(connection, select.POLLIN)
+        except ValueError:
+            raise CellLost("the cell is closed") from None
         return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
     def _receive(self) -> None:

@@ -20,6 +20,13 @@ def _nothing_outside(result: Result) -> None:
     assert result.found["made"] == ["fifo", "socket"], result.found
 
 
+def _nothing_opened(result: Result) -> None:
+    memory, null, block = result.found["devices"]
+    assert {memory, block} <= {"EPERM", "made"}, result.found
+    assert null in {"EPERM", "made", "opened"}, result.found  # gVisor's own null device
+    assert result.found["made"] == ["fifo", "socket"], result.found
+
+
 def _read_only(result: Result) -> None:
     allowed = {"EROFS", "EACCES", "EPERM", "ENOENT", "EBUSY", "EXDEV"}
     assert len(result.found) > 20
@@ -149,7 +156,10 @@ import stat
 def device(kind, number):
     try: os.mknod(f'/work/device{number}', kind | 0o666, os.makedev(1, number))
     except OSError as e: return errno.errorcode[e.errno]
-    return 'made'
+    try: os.open(f'/work/device{number}', os.O_RDWR)
+    except OSError: return 'made'
+    finally: os.unlink(f'/work/device{number}')
+    return 'opened'
 found['devices'] = [device(stat.S_IFCHR, 1), device(stat.S_IFCHR, 3), device(stat.S_IFBLK, 0)]
 os.mkfifo('/work/fifo')
 socket.socket(socket.AF_UNIX).bind('/work/socket')
@@ -158,6 +168,7 @@ found['made'].remove('main.py')
 """
         ),
         look=_nothing_outside,
+        look_on_runsc=_nothing_opened,
     ),
     Program(
         "strange_names",

@@ -142,7 +142,10 @@ up = struct.pack('16sh', b'lo', 0x41)
 attempt('flags', lambda: fcntl.ioctl(s, 0x8914, up))
 attempt('address', lambda: fcntl.ioctl(s, 0x8916, struct.pack('16sHH4s8s', b'lo', 2, 0, bytes((172, 17, 0, 9)), b'')))
 attempt('route', lambda: fcntl.ioctl(s, 0x890B, bytes(120)))
-attempt('tun', lambda: os.open('/dev/net/tun', os.O_RDWR))
+def tun():
+    fd = os.open('/dev/net/tun', os.O_RDWR)  # gVisor has one
+    return fcntl.ioctl(fd, 0x400454CA, struct.pack('16sH22s', b'x', 0x1001, b''))
+attempt('tun', tun)
 attempt('forward', lambda: open('/proc/sys/net/ipv4/ip_forward', 'w').write('1'))
 """
         ),

@@ -9,7 +9,8 @@ from tests.hostile.entries import Document, Story
 from tests.hostile.stage import Stage
 
 
-def _without_ids(answer: httpx.Response) -> tuple[int, Document, list[str]]:
+def without_ids(answer: httpx.Response) -> tuple[int, Document, list[str]]:
+    """What an answer tells, but for the id of its request."""
     document = answer.json()
     document.pop("request_id")
     return answer.status_code, document, sorted(answer.headers)
@@ -31,16 +32,16 @@ def ids_of_others(stage: Stage) -> None:
         f"{theirs}%20",
     ]
     for below in ("", "/attempts", "/attempts/1"):
-        never = _without_ids(stage.mallory.get(f"/v1/jobs/{uuid4()}{below}"))
+        never = without_ids(stage.mallory.get(f"/v1/jobs/{uuid4()}{below}"))
         assert never[0] == 404
         for guess in guesses:
             answer = stage.mallory.get(f"/v1/jobs/{guess}{below}")
             assert "private" not in answer.text
             if guess != "..":  # the client itself resolves it
-                status, document, headers = _without_ids(answer)
+                status, document, headers = without_ids(answer)
                 assert (status, headers) == (never[0], never[2]), guess
                 assert document["type"] == "urn:retort:problem:not-found"
-        assert _without_ids(stage.mallory.get(f"/v1/jobs/{theirs}{below}")) == never
+        assert without_ids(stage.mallory.get(f"/v1/jobs/{theirs}{below}")) == never
     assert stage.alice.get(f"/v1/jobs/{theirs}").json()["stdout"] == "private\n"
 
 

@@ -1,0 +1,118 @@
+"""Bash, wrong in twenty ways."""
+
+from tests.twenty.task import Task, differs, fails, tested
+
+DONE = "echo done"
+
+BASH: list[Task] = [
+    fails("syntax", "if true; then\n  echo done", "line 3: syntax error: unexpected end of file", right=DONE),
+    fails("quote", 'echo "done', "unexpected EOF while looking for matching `\"'", "line 1", right=DONE),
+    fails("unset", 'set -eu\ndone=done\necho "$dnoe"', "line 3: dnoe: unbound variable", right=DONE),
+    fails(
+        "command",
+        "set -e\nfrobnicate --all\necho done",
+        "line 2: frobnicate: command not found",
+        "nothing can be installed",
+        right=DONE,
+    ),
+    fails(
+        "assignment",
+        "set -eu\nn = 1\necho $n",
+        "line 2: n: command not found",
+        "no spaces around its =",
+        right="n=1\necho $n",
+    ),
+    fails(
+        "brackets",
+        "set -e\nn=1\n[$n -eq 1]\necho done",
+        "line 3: [1: command not found",
+        "put spaces around both",
+        right=DONE,
+    ),
+    fails(
+        "word splitting",
+        "set -e\nname='a b'\necho done > \"$name\"\ncat $name",
+        "cat: a: No such file or directory",
+        "Quote every variable",
+        right='name=\'a b\'\necho done > "$name"\ncat "$name"',
+    ),
+    fails(
+        "quoting of a test",
+        "set -e\nx='a b'\n[ $x = 'a b' ]\necho done",
+        "[: too many arguments",
+        "Quote every variable",
+        right="x='a b'\n[ \"$x\" = 'a b' ]\necho done",
+    ),
+    fails(
+        "type",
+        'set -e\nn=1.5\n[ "$n" -gt 1 ]\necho done',
+        "1.5: integer expression expected",
+        "Bash counts in whole numbers",
+        right=DONE,
+    ),
+    fails("division", "rows=0\necho $((100 / rows))", "division by 0", "line 2", right=DONE),
+    fails(
+        "octal",
+        "month=08\necho $((month + 1))",
+        "value too great for base",
+        "10#",
+        right="month=08\necho $((10#$month + 1))",
+    ),
+    fails(
+        "silent",
+        "set -eu\nn=$(printf 'a\\nb\\n' | grep -c x)\necho \"$n\"",
+        "exit code 1",
+        "did not say why",
+        "grep that finds nothing",
+        right="set -eu\nn=$(printf 'a\\nb\\n' | grep -c x || true)\necho \"$n\"",
+    ),
+    fails("file", "set -e\nwc -l data.csv\necho done", "wc: data.csv: No such file", "Only files", right=DONE),
+    fails("exit", "echo half\nexit 3", "exit code 3", "half", right=DONE),
+    differs(
+        "json",
+        'echo {"name":"value"}',
+        "{name:value}",
+        '{"name":"value"}',
+        right="jq -nc --arg name value '$ARGS.named'",
+    ),
+    fails(
+        "encoding",
+        "set -e\nprintf 'gün\\n' | iconv -f UTF-8 -t ASCII",
+        "iconv: ",
+        "Name the encoding wherever bytes become text",
+        right="printf 'gün\\n'",
+    ),
+    differs(
+        "lost in a pipe",
+        "n=0\nprintf '1\\n2\\n' | while read -r x; do n=$((n + x)); done\necho \"$n\"",
+        "0",
+        "3",
+        right="n=0\nwhile read -r x; do n=$((n + x)); done < <(printf '1\\n2\\n')\necho \"$n\"",
+    ),
+    fails(
+        "endless",
+        'n=10\nwhile [ "$n" -ne 0 ]; do n=$((n - 3)); done\necho done',
+        "Look for a loop that never ends",
+        "2 s of wall time",
+        right=DONE,
+        verdict="timeout",
+        timeout_s=2,
+    ),
+    fails(
+        "memory",
+        "text=0123456789\nwhile :; do text=$text$text; done",
+        "Hold less at a time",
+        "32 MB of memory",
+        right=DONE,
+        verdict="out_of_memory",
+        memory_mb=32,
+    ),
+    tested(
+        "tests",
+        "largest() { printf '%s\\n' \"$@\" | sort | tail -n 1; }",
+        'found=$(largest 9 10 1)\n[ "$found" = 10 ] || { echo "largest is $found, not 10" >&2; false; }',
+        "largest is 9, not 10",
+        "the tests failed",
+        right="largest() { printf '%s\\n' \"$@\" | sort -n | tail -n 1; }",
+    ),
+]
