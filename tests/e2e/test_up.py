@@ -190,9 +190,7 @@ def test_stop_and_second_start(install: Install) -> None:
     assert install.call("env").returncode == 3
     assert install.call("down").returncode == 0  # nothing to do is no failure
 
-    began = time.monotonic()
     install.up()
-    assert time.monotonic() - began < 20  # 3 s on a quiet machine
     assert install.state.api_key() == key
     assert install.call("run", "-", given="print(1)").stdout == "1\n"
 
