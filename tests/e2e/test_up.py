@@ -37,9 +37,10 @@ class Install:
 
     @property
     def env(self) -> dict[str, str]:
-        """Ours, without what points to another service."""
+        """Ours, without what points to another service; of one language alone are cells kept from the start."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
-        return kept | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        few = {"RETORT_WARM_LANGUAGES": "python", "RETORT_WARM_LEAST": "1"}
+        return kept | few | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
     def command(self, *words: str) -> list[str]:
         """The command line of one call."""
