@@ -54,7 +54,7 @@ TIER ?= runc
 TIMES ?= 1
 
 hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
-	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) -m scripts.run_tests tests/hostile $(ARGS)
+	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) -m scripts.run_tests tests/hostile -n 2 --dist load $(ARGS)
 
 soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jobs 500" for a trial)
 	@$(RETORT) engine ensure
