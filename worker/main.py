@@ -63,7 +63,7 @@ def _keep_warm(
     languages: Mapping[str, Language],
     profiles: Mapping[str, Profile],
 ) -> None:
-    """Have cells of the common languages kept from the start: of each its first image, for the first profile.
+    """Have cells of the common languages kept: of each its first image, for the first profile, once it is there.
 
     Cells of all else are kept from their first job.
     """
@@ -74,7 +74,7 @@ def _keep_warm(
         try:
             _, tag = offers.choose(name, language.profiles[0])
         except NotOffered:
-            continue  # not built, or the engine is away; its first job begins
+            continue  # not built yet, or the engine is away
         pool.shelf(tag, profiles[language.profiles[0]], runtime=settings.tiers[0])
 
 
@@ -137,7 +137,12 @@ class Wiring:
         languages = load_languages()
         offers = Offers(engine, languages)
         pool.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
-        _keep_warm(settings, pool, offers, languages, profiles)
+
+        def look() -> None:
+            offers.look()
+            _keep_warm(settings, pool, offers, languages, profiles)
+
+        look()
         pipeline = Pipeline(
             store=self.store,
             pool=pool,
@@ -172,7 +177,7 @@ class Wiring:
             (
                 housekeeping.Every(housekeeping.GUARD_S, "guard", guard.step),
                 housekeeping.Every(housekeeping.RETAIN_S, "retention", retention.step),
-                housekeeping.Every(LOOK_S, "images", offers.look),
+                housekeeping.Every(LOOK_S, "images", look),
             ),
         )
 
