@@ -63,7 +63,7 @@ def _keep_warm(
     languages: Mapping[str, Language],
     profiles: Mapping[str, Profile],
 ) -> None:
-    """Have cells of the common languages kept: of each its first image, for the first profile, once it is there.
+    """Have cells of the common languages kept: of each its first image once it is built, for the first profile.
 
     Cells of all else are kept from their first job.
     """
