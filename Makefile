@@ -27,7 +27,7 @@ stop: ## End what `make run` started
 	@if [ -x $(RETORT) ]; then $(RETORT) down; else echo "not running"; fi
 
 demo: $(STAMP) ## Show a task being written, run, repaired and finished, with a scripted model
-	@$(PY) -P -m scripts.demo
+	@$(PY) -m scripts.demo
 
 images: $(STAMP) ## Build the sandbox images that are missing
 	@$(RETORT) engine ensure
