@@ -1,0 +1,8 @@
+"""Every call of the clients, written once. docs/client.md shows them, `retort.client.steps` how it works."""
+
+from retort.client.job_calls import JobCalls
+from retort.client.service_calls import ServiceCalls
+
+
+class Calls(JobCalls, ServiceCalls):
+    """All calls."""
