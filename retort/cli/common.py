@@ -89,9 +89,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 #: Colours of words on a terminal.
 STYLES = {
-    "ok": "green", "valid": "green", "queued": "cyan", "generating": "cyan", "running": "cyan", "error": "red", "broken": "red", "timeout": "yellow", "out_of_memory": "yellow", "check_failed": "red",
-    "cancelled": "dim", "revoked": "dim", "expired": "dim",
-}  # fmt: skip
+    **dict.fromkeys(("ok", "valid"), "green"),
+    **dict.fromkeys(("queued", "generating", "running"), "cyan"),
+    **dict.fromkeys(("error", "broken", "check_failed"), "red"),
+    **dict.fromkeys(("timeout", "out_of_memory"), "yellow"),
+    **dict.fromkeys(("cancelled", "revoked", "expired"), "dim"),
+}
 
 
 def plain(value: object) -> str:

@@ -28,22 +28,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (
-    service,
-    run,
-    ask,
-    jobs,
-    artifacts,
-    keys,
-    stats,
-    models,
-    images,
-    doctor,
-    engine,
-    savings,
-    scripted,
-):
-    group.register(app)
+service.register(app)
+run.register(app)
+ask.register(app)
+jobs.register(app)
+artifacts.register(app)
+stats.register(app)
+keys.register(app)
+models.register(app)
+images.register(app)
+doctor.register(app)
+engine.register(app)
+savings.register(app)
+scripted.register(app)
 
 
 def main() -> None:
