@@ -5,10 +5,11 @@ import doctest
 import hashlib
 import importlib
 import itertools
-import random
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import docker
 import pytest
@@ -149,7 +150,7 @@ def test_a_job_runs_again_with_what_is_changed(both: Both) -> None:
 
 
 def test_a_list_reads_as_many_pages_as_are_asked_for(both: Both) -> None:
-    label = f"list{random.random()}"
+    label = f"list{uuid4().hex}"
     jobs = [both.do(both.client.submit("1", labels={"t": label})) for _ in range(7)]
     found = both.all(both.client.list(label=f"t={label}", page_size=2))
     assert [job.id for job in found] == [job.id for job in reversed(jobs)]
@@ -162,7 +163,7 @@ def test_a_list_reads_as_many_pages_as_are_asked_for(both: Both) -> None:
 
 def test_files_go_up_and_artifacts_come_down(both: Both, tmp_path: Path) -> None:
     large = tmp_path / "large.bin"
-    large.write_bytes(random.randbytes(3 << 20))
+    large.write_bytes(os.urandom(3 << 20))
     code = "open('d.bin', 'wb').write(open('large.bin', 'rb').read()[::-1])\nopen('note.txt', 'w').write('n')"
     stored = both.do(both.client.upload(large))
     assert stored.sha256 == hashlib.sha256(large.read_bytes()).hexdigest()
@@ -237,7 +238,7 @@ def test_live_output_comes_while_the_program_runs(both: Both) -> None:
 
 
 def test_a_lost_answer_makes_no_second_job(new: Callable[..., Both], service: Served) -> None:
-    label = f"once{random.random()}"
+    label = f"once{uuid4().hex}"
     with cutting(service.url) as proxy:
         both = new(url=proxy.url)
         proxy.cuts = [0, 100]
@@ -248,7 +249,7 @@ def test_a_lost_answer_makes_no_second_job(new: Callable[..., Both], service: Se
 
 
 def test_a_key_of_the_callers_own_gives_the_same_job_again(both: Both) -> None:
-    key = f"mine{random.random()}"
+    key = f"mine{uuid4().hex}"
     jobs = [both.do(both.client.submit("print(1)", idempotency_key=key)) for _ in range(2)]
     assert jobs[0].id == jobs[1].id
 
@@ -288,7 +289,7 @@ def test_what_the_service_offers(both: Both) -> None:
 
 
 def test_keys_are_made_turned_and_ended(both: Both, new: Callable[..., Both]) -> None:
-    name = f"caller{random.random()}"
+    name = f"caller{uuid4().hex}"
     caller = both.do(both.client.create_caller(name))
     with pytest.raises(Conflict):
         both.do(both.client.create_caller(name))
