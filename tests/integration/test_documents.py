@@ -42,10 +42,12 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/operations.md", "make compose"): "tests/e2e/test_compose.py does it",
     ("docs/operations.md", "COMPOSE_PROFILES=models"): "is no command, but lines of a file",
     ("docs/operations.md", "mkdir -p .retort/compose"): "tests/e2e/test_compose.py does it",
-    ("docs/tasks.md", "retort ask"): "starts the demonstration, which `make demo` does",
 }
 #: Files that a document's reader would have.
-GIVEN: Mapping[str, Mapping[str, bytes]] = {"docs/files.md": {"data.parquet": b"PAR1"}}
+GIVEN: Mapping[str, Mapping[str, bytes]] = {
+    "docs/files.md": {"data.parquet": b"PAR1"},
+    "docs/tasks.md": {"primes.txt": b"9592 99991\n"},
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def blocks(document: str) -> list[Block]:
     ]
 
 
+#: What the scripted model says to their tasks.
+SCRIPTS = ROOT / "tests" / "documents.toml"
 DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 WITH_EXAMPLES = [name for name in DOCUMENTS if any(block.reason is None for block in blocks(name))]
 
@@ -91,7 +95,7 @@ def service(
     services: Services, engine: docker.DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """Everything, started once."""
-    with served(services, engine, tmp_path_factory.mktemp("documents")) as found:
+    with served(services, engine, tmp_path_factory.mktemp("documents"), SCRIPTS) as found:
         yield found
 
 
