@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from retort.cli.common import plain, print_json
+from retort.cli.terminal import Screen
 
 if TYPE_CHECKING:
     from retort.client import Job, Retort
@@ -44,11 +45,18 @@ def outputs(found: "Outputs") -> None:
 
 
 def write(stream: str, data: bytes) -> None:
-    """Bytes of a program to our stream of that name."""
+    """Bytes of a program to our stream of that name; at a terminal only what does no more than show text."""
     ours = sys.stderr if stream == "stderr" else sys.stdout
     ours.flush()
-    ours.buffer.write(data)
+    if ours.isatty():
+        ours.write(_screens.setdefault(stream, Screen()).shown(data))
+    else:
+        ours.buffer.write(data)
     ours.flush()
+
+
+#: Of this process, which shows one job.
+_screens: dict[str, Screen] = {}
 
 
 def follow(client: "Retort", job: "Job", *, live: bool) -> "Job":

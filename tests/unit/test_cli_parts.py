@@ -10,6 +10,7 @@ from domain.states import State, Verdict
 from retort.cli import exits
 from retort.cli.main import app
 from retort.cli.telling import describe, summary
+from retort.cli.terminal import Screen
 from retort.client import Job
 from retort.client.results import AttemptSummary
 
@@ -61,6 +62,31 @@ def test_what_a_program_or_a_model_chose_does_nothing_to_the_terminal() -> None:
     assert summary(job(reason="\x1b[2Jgone\n")) == "ok, \\x1b[2Jgone\\x0a"
     attempt = AttemptSummary(number=1, verdict="error", note="\x07\u202e")
     assert describe(attempt) == "attempt 1: error, \\x07\\u202e"
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("plain \u00e9\t\r\n", "plain \u00e9\t\r\n"),
+        ("\x1b[1;38;5;200mred\x1b[m", "\x1b[1;38;5;200mred\x1b[m"),
+        ("a\x1b[2J\x1b[10;10Hb\x1b[?1049hc", "abc"),
+        ("a\x1b]0;title\x07b\x1b]8;;http://x\x1b\\c\x9b2Jd", "abc2Jd"),
+        ("a\x1bPq#0\x1b\\b\x1bcc\x07\x00\x0e\u202ed", "abcd"),
+    ],
+)
+def test_at_a_terminal_programs_show_text_and_colours_and_do_nothing_else(
+    written: str, shown: str, cut: int
+) -> None:
+    data, screen = written.encode(), Screen()
+    pieces = [data[at : at + cut] for at in range(0, len(data), cut)]
+    assert "".join(screen.shown(piece) for piece in pieces) == shown
+
+
+def test_a_sequence_that_never_ends_is_not_waited_for() -> None:
+    screen = Screen()
+    screen.shown(b"\x1b]0;" + b"x" * 5000)
+    assert screen.shown(b"y\n").endswith("y\n")
 
 
 @pytest.fixture
