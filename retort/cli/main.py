@@ -8,6 +8,7 @@ import typer
 from retort.cli import (
     artifacts,
     ask,
+    batch,
     doctor,
     engine,
     images,
@@ -32,6 +33,7 @@ service.register(app)
 run.register(app)
 ask.register(app)
 jobs.register(app)
+batch.register(app)
 artifacts.register(app)
 stats.register(app)
 keys.register(app)

@@ -47,7 +47,7 @@ class Doing:
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
         self._open: httpx.Response | None = None
-        self._events: Iterator[ServerSentEvent] = iter(())
+        self._parts: Iterator[ServerSentEvent | bytes] = iter(())
 
     def advance(self, play: Play[Any]) -> None:
         """Do the step that is to be done now."""
@@ -69,7 +69,7 @@ class Doing:
             case Sleep():
                 return time.sleep(step.seconds)
             case Next():
-                return next(self._events, None)
+                return next(self._parts, None)
             case Send():
                 return self._http.send(built(self._http, step.request))
             case Save():
@@ -95,7 +95,7 @@ class Doing:
         self.close()
         answer = self._open = self._http.send(built(self._http, step.request), stream=True)
         if answer.status_code == httpx.codes.OK:
-            self._events = EventSource(answer).iter_sse()
+            self._parts = EventSource(answer).iter_sse() if step.events else answer.iter_bytes()
         else:
             answer.read()
         return answer
@@ -107,7 +107,7 @@ class AsyncDoing:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._open: httpx.Response | None = None
-        self._events: AsyncGenerator[ServerSentEvent, None] | None = None
+        self._parts: AsyncGenerator[ServerSentEvent | bytes, None] | None = None
 
     async def advance(self, play: Play[Any]) -> None:
         """Do the step that is to be done now."""
@@ -120,9 +120,9 @@ class AsyncDoing:
 
     async def close(self) -> None:
         """Close the stream that is open, if any."""
-        if self._events is not None:
-            await self._events.aclose()
-            self._events = None
+        if self._parts is not None:
+            await self._parts.aclose()
+            self._parts = None
         if self._open is not None:
             await self._open.aclose()
             self._open = None
@@ -132,7 +132,7 @@ class AsyncDoing:
             case Sleep():
                 return await anyio.sleep(step.seconds)
             case Next():
-                return None if self._events is None else await anext(self._events, None)
+                return None if self._parts is None else await anext(self._parts, None)
             case Send():
                 return await self._http.send(built(self._http, step.request))
             case Save():
@@ -158,7 +158,9 @@ class AsyncDoing:
         await self.close()
         answer = self._open = await self._http.send(built(self._http, step.request), stream=True)
         if answer.status_code == httpx.codes.OK:
-            self._events = EventSource(answer).aiter_sse()
+            # Both are generators, whatever their types say.
+            parts: Any = EventSource(answer).aiter_sse() if step.events else answer.aiter_bytes()
+            self._parts = parts
         else:
             await answer.aread()
         return answer

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from retort.client.results import Job
+    from retort.client.results import Batch, Job
 
 TYPE_PREFIX = "urn:retort:problem:"
 
@@ -40,10 +40,13 @@ class UnexpectedAnswer(RetortError):
 
 
 class StillRunning(RetortError):
-    """The job had not ended within the time that its caller would wait. It goes on; `job` is how it stood."""
+    """A job, or a batch, had not ended within the time that its caller would wait.
 
-    def __init__(self, job: "Job", waited_s: float) -> None:
-        super().__init__(f"job {job.id} is {job.state} after {waited_s:g} s; it goes on")
+    It goes on; `job` is how it stood.
+    """
+
+    def __init__(self, job: "Job | Batch", waited_s: float) -> None:
+        super().__init__(f"{job.id} is {job.state} after {waited_s:g} s; it goes on")
         self.job = job
 
 

@@ -71,7 +71,7 @@ class Exchange:
             headers=headers or {},
             answer_s=self.config.answer_s + wait_s,
         )
-        began, tries = time.monotonic(), 0
+        tries, lost = 0, None
         while True:
             tries += 1
             try:
@@ -86,7 +86,8 @@ class Exchange:
                 error = self._refused(answer)
                 again = _may_come_again(error, safe=safe)
                 pause = getattr(error, "retry_after_s", None) or 0.0
-            left = tries <= self.config.max_retries or time.monotonic() - began < patience_s
+            lost = time.monotonic() if lost is None else lost
+            left = tries <= self.config.max_retries or time.monotonic() - lost < patience_s
             if not again or not left or pause > MOST_PAUSE_S:
                 raise error
             yield Sleep(max(pause, backoff(tries)))

@@ -231,6 +231,31 @@ class Attempt(Outputs):
     calls: tuple[dict[str, Any], ...] = ()
 
 
+class Batch(Answer):
+    """Many jobs that were submitted together. `counts` are by state, `verdicts` of those that are finished."""
+
+    id: str
+    name: str | None = None
+    state: str = "running"
+    total: int = 0
+    counts: dict[str, int] = Field(default_factory=dict)
+    verdicts: dict[str, int] = Field(default_factory=dict)
+    cost_usd: Decimal = Decimal(0)
+    cost_complete: bool = True
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its jobs have ended."""
+        return self.state == "ended"
+
+    @property
+    def done(self) -> int:
+        """How many of its jobs have ended."""
+        return self.total - sum(self.counts.get(state, 0) for state in ("queued", "generating", "running"))
+
+
 class Event(Answer):
     """Something that happened to a job: `state`, `stdout`, `stderr`, `attempt` or `done`.
 

@@ -51,14 +51,15 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send a request whose answer (`httpx.Response`) is a stream of events, if it is a success."""
+    """Send a request whose answer (`httpx.Response`) is a stream, of events or else of bytes, if it is a success."""
 
     request: Request
+    events: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The next event (`httpx_sse.ServerSentEvent`) of what was opened last; None at its end."""
+    """The next event (`httpx_sse.ServerSentEvent`) or bytes of what was opened last; None at its end."""
 
 
 @dataclass(frozen=True, slots=True)
