@@ -51,7 +51,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send a request whose answer (`httpx.Response`) is a stream, of events or else of bytes, if it is a success."""
+    """Send a request whose answer (`httpx.Response`) is a stream, of events or of bytes, if it is a success."""
 
     request: Request
     events: bool = True
