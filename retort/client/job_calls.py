@@ -340,7 +340,7 @@ class JobCalls(FileCalls):
 
 def _whole(seconds: float) -> int:
     """Seconds that the service may be asked to wait, of those that are left."""
-    return max(0, min(WAIT_S, math.ceil(seconds)))
+    return max(0, math.ceil(min(WAIT_S, seconds)))
 
 
 def _time(given: datetime | str | None) -> str | None:

@@ -110,7 +110,8 @@ def test_code_runs_with_everything_that_a_job_may_have(both: Both, tmp_path: Pat
     )
     assert isinstance(job, Job)
     assert (job.ok, job.stdout) == (True, "['a', 'b'] value given 1,2\n")
-    assert (job.limits.timeout_s, job.labels, job.usage.sandbox_start) == (7, {"for": "test"}, "warm")
+    assert (job.limits.timeout_s, job.labels) == (7, {"for": "test"})
+    assert job.usage.sandbox_start in ("warm", "cold")
     assert job.created_at is not None
     assert job.created_at.tzinfo is not None
 
@@ -214,8 +215,8 @@ def test_events_tell_everything_from_the_beginning_and_from_any_place(both: Both
 
 def test_events_go_on_behind_a_cut(new: Callable[..., Both], service: Served) -> None:
     with cutting(service.url) as proxy:
-        both = new(url=proxy.url)
-        job = both.do(new().client.run(NOISY))
+        both, direct = new(url=proxy.url), new()
+        job = direct.do(direct.client.run(NOISY))
         proxy.cuts = [600, 3000, 20000]
         events = both.all(both.client.events(job))
         assert proxy.connections == 4
@@ -240,12 +241,12 @@ def test_live_output_comes_while_the_program_runs(both: Both) -> None:
 def test_a_lost_answer_makes_no_second_job(new: Callable[..., Both], service: Served) -> None:
     label = f"once{uuid4().hex}"
     with cutting(service.url) as proxy:
-        both = new(url=proxy.url)
+        both, direct = new(url=proxy.url), new()
         proxy.cuts = [0, 100]
         job = both.do(both.client.run("print(1)", labels={"t": label}))
         assert proxy.connections == 3
     assert job.ok
-    assert [each.id for each in both.all(new().client.list(label=f"t={label}"))] == [job.id]
+    assert [each.id for each in direct.all(direct.client.list(label=f"t={label}"))] == [job.id]
 
 
 def test_a_key_of_the_callers_own_gives_the_same_job_again(both: Both) -> None:
