@@ -113,7 +113,7 @@ class AsyncRetort(Calls, Awaiting):
         result: R = play.result
         return result
 
-    async def _iterate(self, steps: Stream[R]) -> AsyncIterator[R]:  # type: ignore[override]  # an async generator
+    async def _iterate(self, steps: Stream[R]) -> AsyncIterator[R]:
         play: Play[None] = Play(steps)
         doing = AsyncDoing(self._http)
         try:

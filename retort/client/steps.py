@@ -106,7 +106,7 @@ class call(Generic[P, R]):  # noqa: N801  -- a decorator
 
     def __init__(self, make: Callable[Concatenate[Any, P], Steps[R]]) -> None:
         self._make = make
-        update_wrapper(self, make)
+        update_wrapper(self, make)  # type: ignore[arg-type]  # to whoever asks, it is that function
 
     @overload
     def __get__(self, client: None, kind: Any) -> Callable[Concatenate[Any, P], Steps[R]]: ...
@@ -134,7 +134,7 @@ class stream(Generic[P, R]):  # noqa: N801  -- a decorator
 
     def __init__(self, make: Callable[Concatenate[Any, P], Stream[R]]) -> None:
         self._make = make
-        update_wrapper(self, make)
+        update_wrapper(self, make)  # type: ignore[arg-type]  # to whoever asks, it is that function
 
     @overload
     def __get__(self, client: None, kind: Any) -> Callable[Concatenate[Any, P], Stream[R]]: ...

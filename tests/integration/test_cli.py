@@ -16,8 +16,7 @@ from uuid import uuid4
 
 import docker
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from retort import Config, Retort
 from retort.cli import exits

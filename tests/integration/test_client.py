@@ -63,7 +63,10 @@ class Both:
 
     def close(self) -> None:
         """Close its connections."""
-        self.do(self.client.close() if isinstance(self.client, Retort) else self.client.aclose())
+        if isinstance(self.client, Retort):
+            self.client.close()
+        else:
+            self.do(self.client.aclose())
         self._loop.close()
 
 
