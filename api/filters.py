@@ -3,13 +3,14 @@
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, or_
 
 from api.problems import FieldError, invalid
 from domain.tables import jobs
 
-FILTERS = ("state", "verdict", "language", "model", "label", "since", "until", "text")
+FILTERS = ("state", "verdict", "language", "model", "label", "batch", "since", "until", "text")
 
 #: A moment as RFC 3339 has it; a missing zone would be somebody's guess.
 _MOMENT = re.compile(
@@ -28,6 +29,8 @@ def condition(name: str, value: str) -> ColumnElement[bool]:
     if "\x00" in value:
         raise invalid(FieldError(name, "must not contain NUL characters"))
     match name:
+        case "batch":
+            return jobs.c.batch_id == _id(value)
         case "label":
             return _label(value)
         case "since":
@@ -40,6 +43,13 @@ def condition(name: str, value: str) -> ColumnElement[bool]:
             return or_(jobs.c.language == value, jobs.c.language.startswith(f"{value}@", autoescape=True))
         case _:
             return jobs.c[name] == value
+
+
+def _id(value: str) -> UUID:
+    try:
+        return UUID(value)
+    except ValueError:
+        raise invalid(FieldError("batch", "is not an id")) from None
 
 
 def _label(value: str) -> ColumnElement[bool]:

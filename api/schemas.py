@@ -231,6 +231,7 @@ class JobSummary(_Answer):
     reuse: Literal["never", "caller"]
     runtime: Runtime
     rerun_of: UUID | None
+    batch_id: UUID | None
     priority: Priority
     cache: bool
     outcome: Outcome | None

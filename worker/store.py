@@ -263,17 +263,19 @@ class Store:
             rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
             return {row.lease_token for row in rows}
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
+    def sweep(self, *, after_s: Mapping[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """Break jobs whose workers were lost too often; find those to ring for again, and on which queue.
 
-        Only one process sweeps at a time; the others get nothing.
+        `after_s`: for each queue, how long a job of it must have waited since its last ring. Only one process
+        sweeps at a time; the others get nothing.
         """
         with self._sweeping.begin() as connection:
             locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:k)"), {"k": _SWEEP_LOCK})
             if not locked.scalar():
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
-            overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
+            patience = {statements.patience_of(queue): seconds for queue, seconds in after_s.items()}
+            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most})
             return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
 
     def offered(self) -> frozenset[str]:

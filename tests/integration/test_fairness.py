@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, text, update
 
+from domain.bell import ALL_QUEUES
 from domain.ids import new_id
 from domain.states import State
 from domain.tables import callers, idempotency_keys
@@ -18,6 +19,7 @@ from tests.harness import Jobs, attempt, eventually
 from worker.store import ClaimedJob, Store
 
 THREADS = 4
+AFTER_S = dict.fromkeys(ALL_QUEUES, 5)
 
 #: A job that has ended; messages that name it still lead to others.
 PAST = UUID(int=7)
@@ -146,13 +148,13 @@ def test_the_sweeper_rings_for_nobody_who_is_full(store: Store, jobs_table: Jobs
     jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
     first = take(store)
     assert first is not None
-    assert store.sweep(after_s=5, most=10) == ([], [])
+    assert store.sweep(after_s=AFTER_S, most=10) == ([], [])
     finish(store, first)
-    assert {job_id for job_id, _ in store.sweep(after_s=5, most=10)[1]} == set(ids[1:])
+    assert {job_id for job_id, _ in store.sweep(after_s=AFTER_S, most=10)[1]} == set(ids[1:])
     jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
     with jobs_table.engine.connect() as connection:
         connection.execute(update(callers).values(most_running=0))
-    assert store.sweep(after_s=5, most=10) == ([], [])
+    assert store.sweep(after_s=AFTER_S, most=10) == ([], [])
 
 
 @pytest.mark.parametrize("seed", range(3))
