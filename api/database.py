@@ -26,6 +26,9 @@ _SILENT = (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError, OSE
 #: Connections beside those of the hot path.
 _OTHERS = 4
 
+#: Seconds that a question over much may take.
+SLOW_S = 30
+
 #: Transactions of many statements at the same time.
 _TRANSACTIONS = 2
 
@@ -131,6 +134,19 @@ class Database:
             if error.connection_invalidated:
                 raise _down(error) from error
             raise  # a defect of ours
+
+    async def slow(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
+        """All rows of a question over much, which may take longer than others; few are asked at a time.
+
+        Raises:
+            Problem: 503, the database does not answer, or took too long.
+        """
+
+        async def ask(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{SLOW_S}s'")
+            return (await connection.execute(statement, parameters)).all()
+
+        return await self.together(ask)
 
     async def together(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do several things in one transaction: all of them are done, or none.

@@ -34,9 +34,9 @@ def condition(name: str, value: str) -> ColumnElement[bool]:
         case "label":
             return _label(value)
         case "since":
-            return jobs.c.created_at >= _moment(name, value)
+            return jobs.c.created_at >= moment(name, value)
         case "until":
-            return jobs.c.created_at < _moment(name, value)
+            return jobs.c.created_at < moment(name, value)
         case "text":
             return _text(value)
         case "language" if "@" not in value:
@@ -59,7 +59,12 @@ def _label(value: str) -> ColumnElement[bool]:
     return jobs.c.labels.contains({label: wanted}) if equals else jobs.c.labels.has_key(label)
 
 
-def _moment(name: str, value: str) -> datetime:
+def moment(name: str, value: str) -> datetime:
+    """A moment from the query.
+
+    Raises:
+        Problem: 422.
+    """
     if _MOMENT.fullmatch(value):
         with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(value.upper()).astimezone(UTC)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from api import account_schemas, batch_schemas, filters, paging, schemas
+from api import account_schemas, batch_schemas, filters, paging, schemas, stat_schemas
 from api.auth import SCOPE_FIELD, is_guarded
 from api.batch_lines import NDJSON
 from api.problems import MEDIA_TYPE, Kind
@@ -95,7 +95,13 @@ PAGE_PARAMETERS = [
     ),
     query_parameter("cursor", "`next_cursor` of the page before.", {"type": "string"}),
 ]
-_MOMENT = {"type": "string", "format": "date-time"}
+MOMENT = {"type": "string", "format": "date-time"}
+DAY = {"type": "string", "format": "date"}
+FORMAT_PARAMETER = query_parameter(
+    "format",
+    "`csv`: the rows alone, for spreadsheets.",
+    {"type": "string", "enum": ["json", "csv"], "default": "json"},
+)
 LIST_PARAMETERS = [
     *PAGE_PARAMETERS,
     query_parameter("state", "Only jobs in this state.", _one_of(State)),
@@ -104,8 +110,8 @@ LIST_PARAMETERS = [
     query_parameter("model", "Only tasks whose last program this model wrote.", {"type": "string"}),
     query_parameter("label", "Only jobs with this label: `NAME` or `NAME=VALUE`.", {"type": "string"}),
     query_parameter("batch", "Only jobs of this batch, by its id.", {"type": "string"}),
-    query_parameter("since", "Only jobs that were made then or later.", _MOMENT),
-    query_parameter("until", "Only jobs that were made before.", _MOMENT),
+    query_parameter("since", "Only jobs that were made then or later.", MOMENT),
+    query_parameter("until", "Only jobs that were made before.", MOMENT),
     query_parameter(
         "text",
         "Only jobs with this in their code, task or reason, in any case.",
@@ -141,7 +147,7 @@ EXAMPLES: dict[str, Any] = {
 #: Every type of a body, by the name it has in the document.
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for module in (schemas, account_schemas, batch_schemas)
+    for module in (schemas, account_schemas, batch_schemas, stat_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
 }
@@ -205,6 +211,12 @@ def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
     content = {"text/event-stream": {"schema": {"type": "string"}}}
     declared["response_class"] = Response  # which has no media type of its own
     declared["responses"][200] = {"description": description, "content": content}
+    return declared
+
+
+def csv_too(declared: dict[str, Any]) -> dict[str, Any]:
+    """The same operation, that can also answer with CSV."""
+    declared["responses"][200]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return declared
 
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Text, Uuid, bindparam, cast, func, select
+from sqlalchemy import Executable, Text, Uuid, bindparam, func, select
 
 from api.auth import Caller
 from api.database import Database
@@ -20,7 +20,8 @@ from api.problems import FieldError, Kind, Problem, invalid
 from domain.limits import Limits, Profile
 from domain.quotas import Quotas
 from domain.states import LEASED_STATES, Priority, State
-from domain.tables import attempts, jobs
+from domain.tables import jobs
+from domain.usage import SECONDS_TODAY
 
 #: Seconds between two looks at how many jobs wait.
 LOOK_S = 1.0
@@ -49,17 +50,6 @@ WAITING_OF: Executable = (
         jobs.c.priority == bindparam("priority", type_=Text),
         jobs.c.next_state.in_([state.value for state in sorted(LEASED_STATES)]),  # all; as the index has it
         jobs.c.caller_id == bindparam("caller_id", type_=Uuid),
-    )
-)
-
-#: caller_id, since_id (older than any job that could have run today) -> seconds that programs ran today.
-SECONDS_TODAY: Executable = (
-    select(func.coalesce(func.sum(attempts.c.wall_s), 0.0))
-    .join(jobs)
-    .where(
-        jobs.c.caller_id == bindparam("caller_id", type_=Uuid),
-        jobs.c.id >= cast(bindparam("since_id"), Uuid),
-        attempts.c.finished_at >= func.date_trunc("day", func.now(), "UTC"),
     )
 )
 

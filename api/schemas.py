@@ -567,12 +567,6 @@ class SandboxStats(_Answer):
     cold_wait_seconds: Histogram
 
 
-class Stats(_Answer):
-    """How the service does."""
-
-    sandbox: SandboxStats
-
-
 class ModelPrice(_Answer):
     """Prices per million tokens in `currency`, as decimal text; one unit of it costs `usd_per_unit` dollars."""
 

@@ -4,15 +4,11 @@ Each statement gives the ids of the artifacts back, whose contents have still to
 is found by looking for contents without a row.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    Date,
     Executable,
     Integer,
-    Select,
     Uuid,
     bindparam,
     cast,
@@ -20,64 +16,23 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    literal,
     select,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.tables import (
     artifacts,
-    attempts,
     batches,
     callers,
     execution_cache,
     idempotency_keys,
     jobs,
-    model_calls,
     past_usage,
     response_cache,
 )
-
-#: What is summed up of a day, in the order of `past_usage`.
-USED = ("jobs", "runs", "wall_s", "cpu_s", "calls", "input_tokens", "output_tokens", "cost_usd")
+from domain.usage import USED, used
 
 _final = jobs.c.finished_at.is_not(None)  # the database sees to it that this says the same
-
-
-def day_of(moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The UTC day of a moment."""
-    return cast(func.timezone("UTC", moment), Date)
-
-
-def used(of_job: Select[Any]) -> Select[Any]:
-    """What jobs used, by `caller_id` and `day`, in the columns `USED`; `of_job`: their ids and `caller_id`.
-
-    A job counts on the day it was submitted, its runs and questions to models on the days they ended.
-    """
-    those = of_job.subquery("those")
-    zero = literal(0)
-
-    def part(day: ColumnElement[Any], **sums: ColumnElement[Any]) -> Select[Any]:
-        found = [sums.get(name, zero).label(name) for name in USED]
-        return select(those.c.caller_id, day_of(day).label("day"), *found).select_from(those)
-
-    submitted = part(jobs.c.created_at, jobs=literal(1)).join(jobs, jobs.c.id == those.c.id)
-    ran = part(attempts.c.finished_at, runs=literal(1), wall_s=attempts.c.wall_s, cpu_s=attempts.c.cpu_s).join(
-        attempts, attempts.c.job_id == those.c.id
-    )
-    asked = part(
-        model_calls.c.created_at,
-        calls=literal(1),
-        input_tokens=model_calls.c.input_tokens,
-        output_tokens=model_calls.c.output_tokens,
-        cost_usd=model_calls.c.cost_usd,
-    ).join(model_calls, model_calls.c.job_id == those.c.id)
-    parts = union_all(submitted, ran, asked).subquery("parts")
-    sums = [
-        cast(func.coalesce(func.sum(parts.c[name]), 0), past_usage.c[name].type).label(name) for name in USED
-    ]
-    return select(parts.c.caller_id, parts.c.day, *sums).group_by(parts.c.caller_id, parts.c.day)
 
 
 def _remove(doomed: CTE) -> Executable:

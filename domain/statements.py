@@ -520,12 +520,12 @@ def _expire_artifacts() -> Executable:
 EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
 
 
-def _expire_files() -> Executable:
+def _expire_files(*which: ColumnElement[bool]) -> Executable:
     use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
     needed = select(jobs.c.id).where(UNFINISHED, jobs.c.files.contains(use))
     old = (
         select(files.c.id)
-        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)), *which)
         .limit(bindparam("most", type_=Integer))
     )
     return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
@@ -533,3 +533,6 @@ def _expire_files() -> Executable:
 
 #: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
 EXPIRE_FILES: Executable = _expire_files()
+
+#: caller_id, days, most -> the same of one caller.
+EXPIRE_FILES_OF: Executable = _expire_files(files.c.caller_id == bindparam("caller_id", type_=Uuid))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,8 +17,9 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import fairness, statements
+from domain import fairness, removal, statements
 from domain.bell import LEASE_S, queue_of
+from domain.ids import id_at
 from domain.languages import split_wish
 from domain.limits import Limits
 from domain.states import Priority, Runtime, State
@@ -309,6 +311,31 @@ class Store:
     def expire_files(self, days: int, most: int) -> list[UUID]:
         """Forget uploaded files that are so old: their ids."""
         return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def retentions(self, days: int) -> list[tuple[UUID, int]]:
+        """Callers, and the days that their jobs are kept; `days`: where no quota says, 0 for ever."""
+        with self._slow.connect() as connection:
+            found = connection.execute(removal.RETENTIONS, {"b_days": days})
+            return [(row.id, row.days) for row in found]
+
+    def expire_jobs(self, caller_id: UUID, days: int, most: int) -> tuple[int, list[UUID]]:
+        """Remove jobs that ended so long ago: how many, and the ids of their artifacts."""
+        # Nearly as old by our own clock, which only spares reading others: the database's decides.
+        before = id_at(datetime.now(UTC) - timedelta(days=days) + timedelta(days=1))
+        values = {"b_caller_id": caller_id, "b_before_id": before, "b_days": days, "b_most": most}
+        with self._slow.connect() as connection:
+            rows = connection.execute(removal.EXPIRE_JOBS, values).all()
+        return len(rows), [artifact for row in rows for artifact in row.artifacts]
+
+    def expire_batches(self, caller_id: UUID, days: int) -> None:
+        """Remove batches of that age that have no jobs any more."""
+        with self._slow.connect() as connection:
+            connection.execute(removal.EXPIRE_BATCHES, {"b_caller_id": caller_id, "b_days": days})
+
+    def expire_files_of(self, caller_id: UUID, days: int, most: int) -> list[UUID]:
+        """Forget a caller's uploaded files that are so old: their ids."""
+        values = {"caller_id": caller_id, "days": days, "most": most}
+        return self._ids(statements.EXPIRE_FILES_OF, values)
 
     def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
         """Those of the ids that have a row among the `artifacts` or `files`."""
