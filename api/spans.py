@@ -18,6 +18,8 @@ FORMATS = ("json", "csv")
 MOST_DAYS = 366
 MOST_DAYS_OF_HOURS = 31
 
+_WRONG = FieldError("since", "is not before `until`, or too long before", f"at most {MOST_DAYS} days")
+
 #: Longest that a job can have been there before it used something.
 _LIFE = timedelta(days=7)
 
@@ -40,15 +42,12 @@ class Window:
         until = moment("until", query["until"]) if "until" in query else datetime.now(UTC)
         since = moment("since", query["since"]) if "since" in query else _before(until, timedelta(days=1))
         if not timedelta(0) < until - since <= timedelta(days=MOST_DAYS):
-            raise invalid(
-                FieldError("since", "is not before `until`, or too long", f"at most {MOST_DAYS} days")
-            )
+            raise invalid(_WRONG)
         if since.timestamp() < 0:
             raise invalid(FieldError("since", "is before there were jobs", "1970 or later"))
         long = until - since > timedelta(days=MOST_DAYS_OF_HOURS)
-        bucket = one_of(query, "bucket", list(BUCKETS)) or (
-            "day" if until - since > timedelta(days=2) else "hour"
-        )
+        usual = "day" if until - since > timedelta(days=2) else "hour"
+        bucket = one_of(query, "bucket", list(BUCKETS)) or usual
         if long and bucket == "hour":
             raise invalid(FieldError("bucket", f"must be day for more than {MOST_DAYS_OF_HOURS} days", ["day"]))
         return cls(since, until, bucket)
@@ -76,9 +75,7 @@ class Days:
         until = _day("until", query["until"]) if "until" in query else datetime.now(UTC).date()
         since = _day("since", query["since"]) if "since" in query else until - timedelta(days=29)
         if not timedelta(0) <= until - since < timedelta(days=MOST_DAYS):
-            raise invalid(
-                FieldError("since", "is not before `until`, or too long", f"at most {MOST_DAYS} days")
-            )
+            raise invalid(_WRONG)
         return cls(since, until)
 
     def since_id(self) -> UUID:

@@ -21,8 +21,8 @@ class Spread(Answer):
 class JobStats(Answer):
     """What jobs came to; null where there is nothing to tell it from.
 
-    A job succeeded where its verdict is `ok`. `success_rate` is of those that finished or broke; `recovery_rate`
-    of those whose first attempt failed. `start_s` and `run_s` are sums over a job's attempts.
+    A job succeeded where its verdict is `ok`. `success_rate` is of those that finished or broke; of these,
+    `recovery_rate` is of those whose first attempt failed. `start_s` and `run_s` are sums over attempts.
     """
 
     jobs: int

@@ -38,6 +38,7 @@ SPREADS = ("queue_s", "start_s", "run_s", "total_s")
 #: Jobs that are the latest.
 LATEST_JOBS = 1000
 
+_OURS = (State.FINISHED.value, State.BROKEN.value)
 _until = jobs.c.created_at < bindparam("until", type_=DateTime(timezone=True))
 
 
@@ -111,7 +112,7 @@ def statistics(by: tuple[str, ...]) -> Executable:
             *(total(column).label(column.name) for column in sums),
             total(jobs.c.cost_usd).label("cost_usd"),
             func.coalesce(func.bool_and(jobs.c.cost_complete), literal(True)).label("cost_complete"),
-            number(tried.c.first_failed, jobs.c.finished_at.is_not(None)).label("first_failed"),
+            number(tried.c.first_failed, jobs.c.state.in_(_OURS)).label("first_failed"),
             number(tried.c.first_failed, ok).label("recovered"),
         )
         .select_from(jobs.join(tried, true()).join(asked, true()))

@@ -96,7 +96,7 @@ class WorkerSettings(BaseSettings):
     jobs_days: int = Field(
         default=0,
         ge=0,
-        description="Days that jobs are kept after their end, where no quota of their caller says; 0 is for ever.",
+        description="Days that jobs are kept after their end, where no quota says; 0 is for ever.",
     )
     artifacts_days: int = Field(default=30, ge=0, description="Days that artifacts are kept; 0 is for ever.")
     files_days: int = Field(default=30, ge=0, description="Days that uploaded files are kept; 0 is for ever.")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from domain.ids import new_id
 from domain.quotas import Scope
@@ -23,6 +23,10 @@ Connect = Callable[..., httpx.Client]
 def rows(answer: httpx.Response) -> list[dict[str, str]]:
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def _after(seconds: float) -> Any:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 class Book:
@@ -48,18 +52,12 @@ class Book:
             "verdict": verdicts[-1] if verdicts else None,
             **values,
         }
-        if usual["task"] if "task" in usual else None:
+        if "task" in usual:
             usual["code"] = None
+        if usual["state"] != "queued":
+            usual |= {"started_at": _after(1), "finished_at": _after(total_s)}
         with self.store.engine.begin() as connection:
-            connection.execute(insert(jobs).values(**usual, finished_at=text("now()")))
-            if usual["state"] == "queued":
-                connection.execute(update(jobs).where(jobs.c.id == job_id).values(finished_at=None))
-            times = f"started_at = created_at + interval '1 second', finished_at = created_at + {total_s}"
-            if usual["state"] != "queued":
-                connection.execute(
-                    text(f"UPDATE jobs SET {times} * interval '1 second' WHERE id = :id"),  # noqa: S608
-                    {"id": job_id},
-                )
+            connection.execute(insert(jobs).values(usual))
             for number, verdict in enumerate(verdicts, 1):
                 start = {"sandbox_start": "cold" if number == 1 else "warm", "sandbox_start_s": 0.25}
                 ran = {"wall_s": 1.0, "cpu_s": 0.5, "verdict": verdict, **start}
@@ -149,13 +147,13 @@ def test_stats_in_groups(client: httpx.Client, book: Book) -> None:
 
 def test_the_window_of_stats(client: httpx.Client, book: Book) -> None:
     book.job("ok")
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    late = {
-        "since": f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",
-        "until": f"{tomorrow + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",
-    }
+    begin, end = (f"{datetime.now(UTC) + timedelta(days=d):%Y-%m-%dT%H:%M:%SZ}" for d in (1, 2))
+    late = {"since": begin, "until": end}
     assert client.get("/v1/stats", params=late).json()["total"]["jobs"] == 0
-    assert client.get("/v1/stats", params={"until": late["until"], "since": "2026-01-01T00:00:00Z"}).json()
+    assert client.get("/v1/stats", params={"until": end}).json()["total"]["jobs"] == 0
+    early = f"{datetime.now(UTC) - timedelta(days=40):%Y-%m-%dT%H:%M:%SZ}"
+    found = client.get("/v1/stats", params={"since": early, "until": end}).json()
+    assert (found["total"]["jobs"], found["bucket"]) == (1, "day")
 
 
 @pytest.mark.parametrize(
