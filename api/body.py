@@ -114,7 +114,7 @@ _UTF_8 = ("charset=utf-8", 'charset="utf-8"')
 def parse_object(body: bytes, most_objects: int = _MOST_OBJECTS) -> dict[str, Any]:
     """The JSON object in `body`, which has at most so many objects in it.
 
-    The first pass is strict: UTF-8 only, no NaN or Infinity, no lone surrogates, at most 1024 levels. It
+    The first pass is strict: UTF-8 only, no NaN or Infinity, no lone surrogates, few levels. It
     keeps the last of two equal names silently, so a second one looks for these alone: whoever reads the
     first of them, a proxy say, would have seen another request than we do.
 
@@ -147,4 +147,7 @@ def _refuse_duplicates(body: bytes, most_objects: int) -> None:
         if objects > most_objects:
             raise invalid(FieldError("body", f"has more than {most_objects} objects"))
 
-    json.loads(body, object_pairs_hook=look)
+    try:
+        json.loads(body, object_pairs_hook=look)
+    except RecursionError:  # it goes less deep than the first pass
+        raise Problem(Kind.BAD_JSON, "it has too many levels", errors=[]) from None
