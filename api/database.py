@@ -29,6 +29,9 @@ _OTHERS = 4
 #: Seconds that a question over much may take.
 SLOW_S = 30
 
+#: Seconds after which a transaction is given up, whatever the database says of its statements.
+_LONGEST_S = 60
+
 #: Transactions of many statements at the same time.
 _TRANSACTIONS = 2
 
@@ -177,7 +180,7 @@ class Database:
                     raise _down(error) from error
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._engine.connect() as connection:
+        async with asyncio.timeout(_LONGEST_S), self._engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
                 return await work(connection)

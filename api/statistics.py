@@ -118,7 +118,7 @@ def statistics(by: tuple[str, ...]) -> Executable:
         .select_from(jobs.join(tried, true()).join(asked, true()))
         .where(*MINE, _until)
     )
-    places = [literal_column(str(place)) for place in range(1, len(by) + 1)]
+    places: list[ColumnElement[Any]] = [literal_column(str(place)) for place in range(1, len(by) + 1)]
     return found.group_by(*places).order_by(*places) if by else found
 
 

@@ -1,5 +1,7 @@
 """Batches of jobs, claims that pass over batch work without reading it, usage of deleted jobs."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,7 +14,7 @@ _now = sa.text("now()")
 _queued = sa.text("state = 'queued'")
 
 
-def _sum(name: str, kind: "sa.types.TypeEngine[object]") -> "sa.Column[object]":
+def _sum(name: str, kind: "sa.types.TypeEngine[Any]") -> "sa.Column[object]":
     return sa.Column(name, kind, server_default="0", nullable=False)
 
 
