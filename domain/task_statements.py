@@ -208,18 +208,6 @@ ROUNDS: Executable = (
     .order_by(attempts.c.number)
 )
 
-_today = func.date_trunc("day", func.now(), "UTC")
-
-#: caller_id -> the database's day and what the caller's calls of it cost.
-SPENT_TODAY: Executable = (
-    select(
-        func.to_char(func.timezone("UTC", func.now()), "YYYY-MM-DD").label("day"),
-        func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("spent_usd"),
-    )
-    .select_from(model_calls.join(jobs, jobs.c.id == model_calls.c.job_id))
-    .where(jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid), model_calls.c.created_at >= _today)
-)
-
 # --- caches -------------------------------------------------------------------------------------------
 
 

@@ -168,11 +168,12 @@ class Generating:
             deadline_s=rules.deadline_s,
             on_call=lambda record: self._record(job, coming.number, system, messages, record),
         )
-        if self._caller_budget_usd is not None:
+        budget = self._tasks.budget_of(job.caller_id)
+        if budget is None:
+            budget = self._caller_budget_usd
+        if budget is not None:
             day, spent = self._tasks.spent_today(job.caller_id)
-            want = replace(
-                want, caller_budget_usd=self._caller_budget_usd, caller_spent_usd=spent, caller_day=day
-            )
+            want = replace(want, caller_budget_usd=budget, caller_spent_usd=spent, caller_day=day)
         if coming.escalate:
             used = frozenset(each.model for each in (*coming.summed_up, *coming.shown) if each.model)
             if policy.model == AUTO:

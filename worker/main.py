@@ -155,7 +155,11 @@ class Wiring:
             storage=storage,
         )
         retention = Retention(
-            self.store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
+            self.store,
+            storage,
+            files_days=settings.files_days,
+            artifacts_days=settings.artifacts_days,
+            jobs_days=settings.jobs_days,
         )
         guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
 
