@@ -4,6 +4,7 @@ import email.utils
 import random
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -164,6 +165,11 @@ def retry_after(value: str | None) -> float | None:
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if seconds == seconds else None
+
+
+def time_of(given: datetime | str | None) -> str | None:
+    """A time as the service reads it; one without a zone is local."""
+    return given.astimezone().isoformat() if isinstance(given, datetime) else given
 
 
 def _may_come_again(error: RetortError, *, safe: bool) -> bool:

@@ -13,7 +13,7 @@ from httpx_sse import ServerSentEvent
 from typing_extensions import Unpack
 
 from retort.client.errors import RetortError, StillRunning
-from retort.client.exchange import PATIENCE_S, backoff, once
+from retort.client.exchange import PATIENCE_S, backoff, once, time_of
 from retort.client.file_calls import FileCalls, id_of
 from retort.client.requests import InlineFiles, Options, TaskOptions, body_of, code_of
 from retort.client.results import Attempt, Event, Job
@@ -197,6 +197,7 @@ class JobCalls(FileCalls):
         language: str | None = None,
         model: str | None = None,
         label: str | None = None,
+        batch: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         text: str | None = None,
@@ -214,7 +215,8 @@ class JobCalls(FileCalls):
         True
         """
         narrowed = {"state": state, "verdict": verdict, "language": language, "model": model, "label": label}
-        times = {"since": _time(since), "until": _time(until)}
+        narrowed["batch"] = batch
+        times = {"since": time_of(since), "until": time_of(until)}
         params: dict[str, Any] = {**narrowed, **times, "text": text, "limit": page_size}
         while True:
             page = self._document((yield from self._send("GET", "/v1/jobs", params=params)))
@@ -341,9 +343,3 @@ class JobCalls(FileCalls):
 def _whole(seconds: float) -> int:
     """Seconds that the service may be asked to wait, of those that are left."""
     return max(0, math.ceil(min(WAIT_S, seconds)))
-
-
-def _time(given: datetime | str | None) -> str | None:
-    if not isinstance(given, datetime):
-        return given
-    return given.astimezone().isoformat()

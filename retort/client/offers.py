@@ -104,9 +104,33 @@ class Profiles(Answer):
     profiles: tuple[Profile, ...]
 
 
-class Stats(Answer):
-    """How the service does; docs/api.md."""
+class JobStats(Part):
+    """What jobs came to; None where there is nothing to tell it from. docs/api.md has all fields."""
 
+    jobs: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    success_rate: float | None = None
+    total_s: dict[str, float] | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    cost_complete: bool = True
+    recovery_rate: float | None = None
+    model: str | None = None
+    language: str | None = None
+    verdict: str | None = None
+    time: datetime | None = None
+
+
+class Stats(Answer):
+    """How your jobs did, all and by groups, and how the sandboxes of the service do."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    total: JobStats = JobStats()
+    rows: tuple[JobStats, ...] = ()
+    estimated_monthly_usd: Decimal = Decimal(0)
     sandbox: dict[str, Any] = Field(default_factory=dict)
 
 

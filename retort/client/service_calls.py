@@ -1,9 +1,10 @@
 """Calls about the service itself: what it offers, how it does, and, for keys with the scope `admin`, keys."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from retort.client.exchange import Exchange, once
+from retort.client.exchange import Exchange, once, time_of
 from retort.client.file_calls import id_of
 from retort.client.offers import Caller, Key, Languages, Models, Profiles, Stats
 from retort.client.steps import Give, Steps, Stream, call, stream
@@ -43,9 +44,24 @@ class ServiceCalls(Exchange):
         return (yield from self._read(Profiles, "GET", "/v1/profiles"))
 
     @call
-    def stats(self) -> Steps[Stats]:
-        """What live workers report of their sandboxes."""
-        return (yield from self._read(Stats, "GET", "/v1/stats"))
+    def stats(
+        self,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        by: Iterable[str] = (),
+    ) -> Steps[Stats]:
+        """What your jobs of a time came to (by default the last day's), and how the sandboxes of the service do.
+
+        `by` is of `model`, `language`, `verdict` and `time`, and gives a row for each group.
+
+        >>> with Retort() as client:
+        ...     job = client.run("print(1)")
+        ...     print(client.stats(by=["language"]).total.jobs > 0)
+        True
+        """
+        params = {"since": time_of(since), "until": time_of(until), "by": ",".join(by) or None}
+        return (yield from self._read(Stats, "GET", "/v1/stats", params=params))
 
     @stream
     def keys(self, *, caller: Caller | str | None = None) -> Stream[Key]:

@@ -283,6 +283,13 @@ def test_what_the_service_offers(shell: Shell, words: list[str], pattern: str, f
     assert field in shell.json(*words)
 
 
+def test_stats_by_groups(shell: Shell) -> None:
+    shell.client.run("1/0")
+    lines = shell.good("stats", "--by", "language", "--by", "verdict").stdout.splitlines()
+    assert any(line.startswith("python\terror\t") for line in lines)
+    assert shell.retort("stats", "--by", "colour").exit_code == exits.USAGE
+
+
 def test_doctor_prints_json_of_its_checks(shell: Shell) -> None:
     found = shell.retort("doctor", "--json", "--port", "0")
     checks = json.loads(found.stdout)
@@ -343,3 +350,30 @@ def test_a_reader_that_has_enough_ends_the_command_in_silence(shell: Shell) -> N
         said = process.stderr.read().decode()
         eventually(lambda: process.poll() is not None, "it ends")
     assert "Traceback" not in said
+
+
+# --- batches ---------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_submitted_waited_for_and_read(shell: Shell) -> None:
+    jobs = [{"code": f"print({n} ** 2)", "labels": {"n": str(n)}} for n in range(4)] + [{"code": "1/0"}]
+    source = shell.write("jobs.ndjson", "".join(json.dumps(job) + "\n" for job in jobs))
+    found = shell.good("batch", source, "--name", "squares", code=1)
+    results = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [job["stdout"] for job in results] == ["0\n", "1\n", "4\n", "9\n", ""]
+    assert [job["index"] for job in results] == list(range(5))
+    assert found.stderr.startswith("retort: batch ")
+    assert "4 ok" in found.stderr
+    assert "1 error" in found.stderr
+    saved = shell.folder / "results.ndjson"
+    document = shell.json("batch", source, "-o", str(saved), code=1)
+    assert (document["state"], document["verdicts"]) == ("ended", {"ok": 4, "error": 1})
+    assert len(saved.read_text().splitlines()) == 5
+
+
+def test_a_batch_can_be_left_and_come_back_to(shell: Shell) -> None:
+    batch_id = shell.good("batch", "-", "--detach", given=b'{"code": "print(1)"}\n').stdout.strip()
+    assert json.loads(shell.good("batch", batch_id).stdout)["stdout"] == "1\n"
+    assert shell.retort("batch", "none.ndjson").exit_code == exits.NO_INPUT
+    wrong = shell.good("batch", "-", given=b'{"code": 1}\n', code=exits.USAGE)
+    assert "code" in wrong.stderr
