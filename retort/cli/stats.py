@@ -43,15 +43,8 @@ def _row(stats: "JobStats") -> tuple[object, ...]:
     total = stats.total_s or {}
     times = (seconds(total[name]) if name in total else "" for name in ("p50", "p95"))
     tokens = stats.input_tokens + stats.output_tokens
-    return (
-        stats.jobs,
-        stats.succeeded,
-        stats.failed,
-        *times,
-        tokens,
-        _cost(stats),
-        _share(stats.recovery_rate),
-    )
+    counts = (stats.jobs, stats.succeeded, stats.failed)
+    return (*counts, *times, tokens, _cost(stats), _share(stats.recovery_rate))
 
 
 def _of_jobs(found: "Stats") -> list[tuple[str, object]]:

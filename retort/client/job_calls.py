@@ -205,8 +205,8 @@ class JobCalls(FileCalls):
     ) -> Stream[Job]:
         """Your jobs, newest first, without code and outputs. Pages are fetched as they are needed.
 
-        `label` is `NAME` or `NAME=VALUE`; `text` is looked for in code, task and reason. Times without a
-        zone are local.
+        `label` is `NAME` or `NAME=VALUE`; `text` is looked for in code, task and reason; `batch` is
+        the id of one. Times without a zone are local.
 
         >>> with Retort() as client:
         ...     job = client.run("print(1)", labels={"for": "docs"})
@@ -214,10 +214,16 @@ class JobCalls(FileCalls):
         ...     print(newest.id == job.id)
         True
         """
-        narrowed = {"state": state, "verdict": verdict, "language": language, "model": model, "label": label}
-        narrowed["batch"] = batch
+        narrowed = {"state": state, "verdict": verdict, "language": language, "model": model}
         times = {"since": time_of(since), "until": time_of(until)}
-        params: dict[str, Any] = {**narrowed, **times, "text": text, "limit": page_size}
+        params: dict[str, Any] = {
+            **narrowed,
+            **times,
+            "label": label,
+            "batch": batch,
+            "text": text,
+            "limit": page_size,
+        }
         while True:
             page = self._document((yield from self._send("GET", "/v1/jobs", params=params)))
             for each in page["jobs"]:

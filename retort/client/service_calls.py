@@ -51,7 +51,7 @@ class ServiceCalls(Exchange):
         until: datetime | str | None = None,
         by: Iterable[str] = (),
     ) -> Steps[Stats]:
-        """What your jobs of a time came to (by default the last day's), and how the sandboxes of the service do.
+        """What your jobs of a time came to (by default the last day's), and how the service's sandboxes do.
 
         `by` is of `model`, `language`, `verdict` and `time`, and gives a row for each group.
 
