@@ -117,7 +117,9 @@ def summary(job: "Job") -> str:
     parts = [ending]
     if job.outcome and job.task:
         parts.append({"passed": "check passed", "ran": "not checked"}.get(job.outcome, "not done"))
-    if job.reason:
+    if job.reason and job.verdict == "timeout":
+        parts[0] += f" ({job.reason} time)"
+    elif job.reason:
         parts.append(job.reason)
     if usage.wall_s is not None:
         parts.append(f"wall {seconds(usage.wall_s)}")

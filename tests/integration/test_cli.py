@@ -107,8 +107,8 @@ def test_run_sends_what_was_asked_for_and_exits_as_the_program(shell: Shell) -> 
 
 def test_run_reads_a_program_from_a_pipe_and_passes_bytes_on(shell: Shell) -> None:
     code = "import sys; sys.stdout.buffer.write(bytes(range(256)))"
-    found = shell.good("run", "-", given=code)
-    assert found.stdout_bytes == bytes(range(256))
+    found = shell.retort("run", "-", given=code)
+    assert (found.exit_code, found.stdout_bytes) == (0, bytes(range(256)))
 
 
 def test_output_comes_while_the_program_runs(shell: Shell) -> None:
@@ -223,12 +223,11 @@ def test_cancel_and_delete_do_what_they_can(shell: Shell) -> None:
 
 
 def test_rerun_shows_the_new_job(shell: Shell) -> None:
-    job = shell.client.run("import time; time.sleep(1.4); print('slept')", limits={"timeout_s": 1})
+    job = shell.client.run("import time; time.sleep(1.1); print('slept')", limits={"timeout_s": 1})
     assert job.verdict == "timeout"
     assert shell.good("rerun", job.id, "-t", "20").stdout == "slept\n"
-    document = shell.json("rerun", job.id, "-m", "100", code=124)
+    document = shell.json("rerun", job.id, "-m", "100", "--detach")
     assert (document["rerun_of"], document["limits"]["memory_mb"]) == (job.id, 100)
-    shell.json("rerun", job.id, "--detach")
 
 
 def test_artifacts_are_listed_and_saved(shell: Shell) -> None:
@@ -288,13 +287,6 @@ def test_stats_by_groups(shell: Shell) -> None:
     lines = shell.good("stats", "--by", "language", "--by", "verdict").stdout.splitlines()
     assert any(line.startswith("python\terror\t") for line in lines)
     assert shell.retort("stats", "--by", "colour").exit_code == exits.USAGE
-
-
-def test_doctor_prints_json_of_its_checks(shell: Shell) -> None:
-    found = shell.retort("doctor", "--json", "--port", "0")
-    checks = json.loads(found.stdout)
-    assert {"name", "ok"} <= set(checks[0])
-    assert found.exit_code == (1 if any(check["ok"] is False for check in checks) else 0)
 
 
 def test_savings_takes_prices_from_the_service(shell: Shell) -> None:
