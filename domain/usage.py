@@ -63,7 +63,7 @@ def used(of_job: Select[Any]) -> Select[Any]:
 
 def _total(*by: ColumnElement[Any], of: Any) -> Select[Any]:
     """Sums of the columns `USED`."""
-    sums = [func.sum(of.c[name]).label(name) for name in USED]
+    sums = [cast(func.sum(of.c[name]), past_usage.c[name].type).label(name) for name in USED]
     return select(*by, *sums).group_by(*by)
 
 

@@ -127,7 +127,7 @@ async def usage(request: Request) -> Response:
         "since_id": days.since_id(),
     }
     found = [
-        {**row._asdict(), "cost_usd": money(row.cost_usd)}
+        {**{name: getattr(row, name) for name in UsageRow.model_fields}, "cost_usd": money(row.cost_usd)}
         for row in await services.database.slow(USAGE, values)
     ]
     if as_csv:

@@ -161,7 +161,7 @@ def test_more_than_one_statement_removes(jobs_table: Jobs, store: Store, storage
     who = caller(jobs_table, 1)
     past = datetime.now(UTC) - timedelta(days=3)
     first = id_at(past).int
-    values = {"caller_id": who, "state": "cancelled", "finished_at": past}
+    values: dict[str, Any] = {"caller_id": who, "state": "cancelled", "finished_at": past}
     jobs_table.add_many(jobs_table.row(id=UUID(int=first + n), **values) for n in range(1100))
     retain(store, storage)
     assert count(jobs_table, jobs) == 0

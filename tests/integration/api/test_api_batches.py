@@ -17,7 +17,7 @@ from tests.integration.api.harness import Server, Store
 
 Connect = Callable[..., httpx.Client]
 NDJSON = {"Content-Type": "application/x-ndjson"}
-JOBS = [{"code": f"print({n})", "labels": {"n": str(n)}} for n in range(3)]
+JOBS: list[dict[str, Any]] = [{"code": f"print({n})", "labels": {"n": str(n)}} for n in range(3)]
 
 
 def lines(*found: dict[str, Any] | str) -> bytes:
@@ -60,7 +60,7 @@ def test_a_batch_from_a_list_and_from_lines_is_the_same(client: httpx.Client, st
         "files": [{"name": "in.txt", "content": "hello"}, {"name": "b", "base64": "AP8="}],
         "limits": {"timeout_s": 7, "cpus": 0.5},
     }
-    asked = [*JOBS, whole]
+    asked: list[dict[str, Any]] = [*JOBS, whole]
     made = [
         client.post("/v1/batches?name=night", json={"jobs": asked}),
         client.post("/v1/batches?name=night", content=lines(*asked) + b"\r\n\n", headers=NDJSON),
