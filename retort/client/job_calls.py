@@ -325,10 +325,10 @@ class JobCalls(FileCalls):
         """Submit a job again, with what is given here in place of what it had, and return the new one.
 
         >>> with Retort() as client:
-        ...     job = client.run("while True: pass", limits={"timeout_s": 1})
-        ...     again = client.wait(client.rerun(job, limits={"timeout_s": 2}))
-        ...     print(job.verdict, again.verdict, again.limits.timeout_s, again.rerun_of == job.id)
-        timeout timeout 2.0 True
+        ...     job = client.run("print(input())", stdin="once", limits={"timeout_s": 7})
+        ...     again = client.wait(client.rerun(job, stdin="again"))
+        ...     print(again.stdout.strip(), again.limits.timeout_s, again.rerun_of == job.id)
+        again 7.0 True
         """
         files = yield from self._files(options.get("files") or {})
         body = body_of(options, {})

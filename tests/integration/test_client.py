@@ -119,6 +119,7 @@ def test_code_runs_with_everything_that_a_job_may_have(both: Both, tmp_path: Pat
     assert job.created_at.tzinfo is not None
 
 
+@pytest.mark.parametrize("new", ["asynchronous"], indirect=True)
 def test_a_task_is_asked_and_judged(both: Both) -> None:
     job = both.do(both.client.ask("Plot sine to sine.png", budget_usd="0.10"))
     assert [attempt.verdict for attempt in job.attempts] == ["error", "ok"]
