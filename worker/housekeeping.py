@@ -46,7 +46,7 @@ STRANDED_S = 10.0
 STRANDED_AFTER_S = 600.0
 
 #: For batch jobs a long queue is as good as their own messages, as each leads to any of them. The sweeper
-#: lengthens it when it gets short; until then it rings for a job only to be safe.
+#: lengthens it when it has less than `RINGS`; until then it rings for a job only to be safe.
 OVERDUE_BATCH_S = 3600
 
 #: Jobs rung for in one sweep, of each queue.
@@ -117,9 +117,9 @@ def sweep(store: Store, bell: Bell) -> None:
 
 def _patience(queue: str, depth: int) -> int:
     """Seconds until it is rung again for a job of a queue which is so long."""
-    if depth < SHORT_QUEUE:
-        return OVERDUE_S
-    return OVERDUE_BATCH_S if queue.endswith(BATCH_SUFFIX) else OVERDUE_BUSY_S
+    if queue.endswith(BATCH_SUFFIX):
+        return OVERDUE_S if depth < RINGS else OVERDUE_BATCH_S
+    return OVERDUE_S if depth < SHORT_QUEUE else OVERDUE_BUSY_S
 
 
 def forget(store: Store, hours: int) -> None:

@@ -87,7 +87,8 @@ def test_a_sweep_rings_for_what_is_overdue_and_tells_what_is_broken() -> None:
     [
         (0, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
         (housekeeping.SHORT_QUEUE - 1, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
-        (housekeeping.SHORT_QUEUE, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
+        (housekeeping.SHORT_QUEUE, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_S),
+        (housekeeping.RINGS, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
         (100_000, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
     ],
 )
