@@ -14,9 +14,10 @@ from retort.client.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from retort.client.results import Artifact, Attempt, Event, Job
+from retort.client.results import FINAL_STATES, Artifact, Attempt, Event, Job
 
 __all__ = [
+    "FINAL_STATES",
     "Artifact",
     "AsyncRetort",
     "Attempt",
