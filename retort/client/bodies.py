@@ -1,10 +1,10 @@
 """Files on their way out and in, a piece at a time."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import anyio.to_thread
 import httpx
@@ -34,10 +34,9 @@ class Partial:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+        self._part = path.with_name(f".{path.name[:100]}.{uuid4().hex}.part")
 
     def __enter__(self) -> Self:
-        self._part.unlink(missing_ok=True)
         self._file = self._part.open("xb")
         return self
 

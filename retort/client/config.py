@@ -5,7 +5,7 @@
 3. a file: RETORT_CONFIG, else `retort/config.toml` in XDG_CONFIG_HOME, else in `~/.config`
 4. the service that `retort up` started from this folder
 
-A key that comes from the file or from a service's folder goes to the address that stands beside it alone.
+A key goes to the address that stands beside it alone; one in the environment without RETORT_URL goes to any.
 """
 
 import os
@@ -95,7 +95,9 @@ class Config:
         file_url = str(said.pop("url", "")).rstrip("/") or None
         file_key = said.pop("api_key", None)
         address = (url or env.get(URL) or file_url or local).rstrip("/")
-        key = api_key or env.get(API_KEY)
+        # A key of the environment belongs to the address of the environment, if there is one.
+        beside = (env.get(URL) or address).rstrip("/") == address
+        key = api_key or (env.get(API_KEY) if beside else None)
         if not key and file_key and address == (file_url or local):
             key = file_key
         if not key and address == local:

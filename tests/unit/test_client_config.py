@@ -71,6 +71,16 @@ def test_what_the_program_says_comes_first(tmp_path: Path, state: StateFolder, e
     assert found(Config.find(env, state, url=ELSEWHERE, api_key="rt_said")) == (ELSEWHERE, "rt_said")
 
 
+def test_the_key_of_the_environment_is_not_sent_past_its_address(
+    state: StateFolder, env: dict[str, str]
+) -> None:
+    env |= {"RETORT_URL": "https://other.example", "RETORT_API_KEY": "rt_env"}
+    assert Config.find(env, state, url=ELSEWHERE).api_key is None
+    assert Config.find(env, state, url="https://other.example").api_key == "rt_env"
+    del env["RETORT_URL"]
+    assert Config.find(env, state, url=ELSEWHERE).api_key == "rt_env"
+
+
 @pytest.mark.parametrize("how", ["variable", "argument", "file"])
 def test_the_key_of_the_folder_is_never_sent_elsewhere(
     tmp_path: Path, state: StateFolder, env: dict[str, str], how: str
