@@ -247,8 +247,9 @@ class _Sieve:
             largest = max(too_short, key=lambda model: model.context_tokens or 0)
             return ContextTooLong(
                 f"the task is too long: about {self._tokens:,} tokens; the largest context of the models that "
-                f"may answer is {largest.context_tokens:,} ({largest.name})",
+                f"may answer is {largest.context_tokens:,} ({largest.name}); data belongs in the job's files",
                 skipped,
+                most_tokens=largest.context_tokens or 0,
             )
         if inaccurate := self._by_rule.get("_inaccurate"):
             best = max(inaccurate, key=lambda model: model.accuracy or 0)

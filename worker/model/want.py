@@ -162,8 +162,11 @@ class NoModel(GenerateError):
     code = "no_model"
 
 
+@dataclass(eq=False)
 class ContextTooLong(NoModel):
     """The conversation and its answer fit into none of the models that the policy allows."""
+
+    most_tokens: int = 0  # the largest context among them
 
     code = "context_too_long"
 
