@@ -1,4 +1,4 @@
-"""The fourth attempt goes to a more accurate model, where the job allows one. Also with two models: long tasks."""
+"""The fourth attempt goes to a more accurate model, where the job allows one. And long tasks."""
 
 from collections.abc import Iterator
 
