@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -140,6 +141,17 @@ class Client:
                 lost_since = lost_since or time.monotonic()
                 if refused.status < 500 or time.monotonic() - lost_since > PATIENCE_S:
                     raise
+
+    def job(self, job_id: str) -> Job:
+        """A job as it stands.
+
+        Raises:
+            ClientError: there is none, or the service does not answer.
+        """
+        try:
+            return self._job(self._http.get(f"/v1/jobs/{quote(job_id, safe='')}"))
+        except httpx.HTTPError as reason:
+            raise self._unreachable(reason) from reason
 
     def attempt(self, job_id: str, number: int) -> dict[str, Any]:
         """One attempt in full, with the calls of its models.

@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import ask, doctor, engine, models, run, savings, scripted, service
+from retort.cli import ask, audit, doctor, engine, models, run, savings, scripted, service
 
 app = typer.Typer(
     name="retort",
@@ -18,6 +18,7 @@ app = typer.Typer(
 service.register(app)
 run.register(app)
 ask.register(app)
+audit.register(app)
 doctor.register(app)
 engine.register(app)
 savings.register(app)
