@@ -1,8 +1,8 @@
 """`python -m tests.crowd.gateway`: a model gateway that answers tasks, has bad moments, and counts everything.
 
-It answers `task N` with a program that prints the square of N; to every twentieth task the first program is
-wrong. It has two bursts of 429, and an outage that lasts until it is left alone. What it got it judges itself:
-`GET /findings`. Requests beyond its limits are answered and counted, so that the judgement sees all of them.
+Once told to open, it answers `task N` with a program that prints the square of N; every twentieth task's first
+program is wrong. It has two bursts of 429, and an outage that lasts until it is left alone. What it got it judges
+itself: `GET /findings`. Requests beyond its limits are answered and counted, so that the judgement sees all.
 """
 
 import argparse
@@ -45,6 +45,7 @@ class Gateway:
     def __init__(self, rules: Rules, expected: int) -> None:
         self._rules = rules
         self._seen: list[Seen] = []
+        self._open = asyncio.Event()
         self._count = 0
         self._bursts = [
             range(int(start * expected), int(start * expected) + max(LEAST_IN_A_BURST, int(share * expected)))
@@ -59,8 +60,13 @@ class Gateway:
         """The application."""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post("/open", self._begin)
         app.router.add_get("/findings", self._findings)
         return app
+
+    async def _begin(self, _: web.Request) -> web.Response:
+        self._open.set()
+        return web.Response()
 
     async def _findings(self, _: web.Request) -> web.Response:
         return web.json_response(judge(self._rules, self._seen).as_dict())
@@ -70,10 +76,11 @@ class Gateway:
         number = self._count
         self._count += 1
         body = json.loads(await request.read())
+        await self._open.wait()
         asked = [each for each in body["messages"] if each["role"] == "user"]
         found = _TASK.search(asked[0]["content"])
         task = int(found[1]) if found else -1
-        status, delay_s = self._mood(number, arrived)
+        status, delay_s = self._mood(number, time.monotonic())
         await asyncio.sleep(delay_s)
         prompt = sum(len(each["content"]) // 4 for each in body["messages"])
         completion = 1200 + 40 * (number % 7)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.models import KEY, MODEL
 
 #: A minute is 0.6 s, and everything that a gateway counts in minutes is a hundred times as fast too.
 HUNDREDFOLD = {
+    "CALL_TIMEOUT_S": "300",
     "WINDOW_S": "0.6",
     "ADAPTIVE_WINDOW_S": "0.01",
     "CALLER_WINDOW_S": "0.01",
@@ -40,6 +42,7 @@ url = "{url}"
 key_env = "CROWD_KEY"
 models = ["{model}"]
 stream = false
+deadlines = {{ first_byte_s = 300, total_s = 300 }}
 
 [gateways.strict.model_limits."{model}"]
 rpm = 60
@@ -71,6 +74,10 @@ class Stack:
     gateway: str
     keys: list[str]
     table: Jobs
+
+    def open(self) -> None:
+        """Let the gateway begin to answer."""
+        httpx.post(f"{self.gateway}/open", trust_env=False).raise_for_status()
 
     def findings(self) -> dict[str, Any]:
         """What the gateway made of its requests."""
@@ -131,7 +138,7 @@ def raised(
         server = Server(folder / "api.log", *urls)
         closing.callback(server.stop)
         for worker in started[: size.models]:
-            eventually(lambda worker=worker: _asks(table, worker), "a worker asks models")  # type: ignore[misc]
+            eventually(partial(_asks, table, worker), "a worker asks models")
         for worker in started[size.models :]:
             ready(table, worker)
         yield Stack(server.url, gateway, [key for key in made if key is not None], table)

@@ -17,6 +17,4 @@ def test_all_end_right_and_no_limit_is_passed(
     with raised(tmp_path, urls, engine, 100, Size(models=2, sandboxes=1)) as stack:
         report = crowd(stack, services.redis_url, 100, within_s=120)
     assert report.wrong == [], report.lines()
-    # Under way at once, and in every way that the gateway has of failing.
-    assert report.at_once > 50
     assert set(report.gateway["statuses"]) == {"200", "429", "529"}
