@@ -2,7 +2,7 @@
 
 Once told to open, it answers `task N` with a program that prints the square of N; every twentieth task's first
 program is wrong. It has two bursts of 429, and an outage that lasts until it is left alone. What it got it
-judges itself: `GET /findings`. Requests beyond its limits are answered and counted, so that the judgement sees all.
+judges itself: `GET /findings`. Requests beyond its limits are answered and counted, so that all are seen.
 """
 
 import argparse
