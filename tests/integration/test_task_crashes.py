@@ -137,6 +137,7 @@ def test_notes_on_a_long_task_are_not_asked_for_again(
     tasks = TaskStore(store)
     bell = Bell(celery_app(redis_url), redis_url)
     small = "claude-sonnet-4-20250514"
+    monkeypatch.setenv("RETORT_MODEL_WINDOW_S", "0.5")  # a minute takes no more than one chunk
     # Asked for the whole (too long), for the notes on the first chunk; not for those on the second.
     models = Counting(model, redis_url, tasks, monkeypatch, models=small, dies_before=3)
     generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
@@ -148,12 +149,12 @@ def test_notes_on_a_long_task_are_not_asked_for_again(
     assert first.task is not None
     with pytest.raises(Dies):
         generating.do(first, first.task)
-    assert [call.parameters["chunk"] for call in calls_of(jobs_table, job_id)] == [[1, 2]]
+    assert [call.parameters["chunk"] for call in calls_of(jobs_table, job_id)] == [[1, 3]]
     second = claim(store, jobs_table, job_id)
     assert second.task is not None
     generating.do(second, second.task)
     chunks = [call.parameters.get("chunk") for call in calls_of(jobs_table, job_id)]
-    assert (chunks, asked(model)) == ([[1, 2], [2, 2], None], 3)
+    assert (chunks, asked(model)) == ([[1, 3], [2, 3], [3, 3], None], 4)
     assert jobs_table.get(job_id).draft["code"] == "print(42)\n"
     models.closing.close()
     bell.close()

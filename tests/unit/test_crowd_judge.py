@@ -1,6 +1,7 @@
 """The judge of crowds sees what it must see."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.crowd.judge import Rules, Seen, judge
 RULES = Rules(window_s=1.0, requests=3, tokens=1000, at_once=2, retries=2, threshold=2)
 
 
-def asked(question: str, at: float, status: int = 200, lasts: float = 0.01, **more: float) -> Seen:
+def asked(question: str, at: float, status: int = 200, lasts: float = 0.01, **more: Any) -> Seen:
     """A request."""
     seen = Seen(question, at, at + lasts, status, 100 if status == 200 else 0)
     return replace(seen, **more)

@@ -167,6 +167,16 @@ def test_a_long_question_goes_to_a_long_context_or_nowhere() -> None:
         order(want("x" * 4 * 2_000_000))
 
 
+def test_a_question_fits_a_minute_of_the_limits_too() -> None:
+    text = "x" * 4 * 150_000  # sonnet takes 200,000 tokens at once, and 100,000 in a minute
+    plan = router.plan(want(text, model="sonnet-4"), ALL, ROUTING)
+    assert SONNET not in [each.model.name for each in plan.candidates]
+    assert "more tokens than it takes in a whole window" in plan.skipped[0].reason
+    with pytest.raises(ContextTooLong, match=r"most tokens in a window .* is 100,000 \(claude-sonnet-4") as e:
+        order(want(text, model="sonnet-4", fallbacks=()))
+    assert e.value.most_tokens == 100_000
+
+
 def test_budget() -> None:
     assert order(want(model=OPUS, fallbacks=(GEMINI,), max_tokens=1000, budget_usd=Decimal("0.01"))) == [GEMINI]
     with pytest.raises(BudgetExceeded, match=r"may cost \$0.07"):
