@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="make crowd", description="Many tasks at once, strictly watched.")
     parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--models", type=int, default=4, help="processes that ask models")
+    parser.add_argument("--models", type=int, default=2, help="processes that ask models")
     parser.add_argument("--sandboxes", type=int, default=2, help="processes that run programs")
     chosen = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="retort-crowd-"))
