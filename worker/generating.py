@@ -76,7 +76,7 @@ class Generating:
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
         self._bell.tell(job.id, State.GENERATING)
-        rounds = ended(rounds_of(self._tasks, job.id))
+        rounds = ended(rounds_of(self._tasks, job.id)) if task.round else ()  # most tasks have none yet
         coming = plan(self._rules, rounds)
         try:
             answer, extracted = self._program(job, task, coming)

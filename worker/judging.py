@@ -54,7 +54,8 @@ class Judging:
         if attempt["verdict"] == Verdict.SANDBOX_CRASH:
             step: Stop | Again = Stop(Outcome.FAILED, attempt["verdict"], attempt.get("note"))
         else:
-            rounds = (*ended(rounds_of(self._tasks, job.id)), _round(job, task, attempt))
+            before = ended(rounds_of(self._tasks, job.id)) if task.round > 1 else ()  # most have none
+            rounds = (*before, _round(job, task, attempt))
             step = decide(
                 self._rules,
                 task.policy,
