@@ -281,12 +281,13 @@ def _end_attempt(state: State, fields: tuple[str, ...], **values: Any) -> Execut
 
 def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
     """Insert the artifacts in the parameter `kept`, if the job moved."""
-    names = ("id", "name", "media_type", "size", "sha256")
+    names = ("id", "name", "media_type", "size", "head", "sha256")
     rows = func.jsonb_to_recordset(cast(bindparam("kept"), JSONB)).table_valued(
         column("id", Uuid),
         column("name", Text),
         column("media_type", Text),
         column("size", BigInteger),
+        column("head", Text),
         column("sha256", Text),  # in hexadecimal
     )
     kept = rows.render_derived(name="kept", with_types=True)

@@ -253,6 +253,7 @@ artifacts = Table(
     Column("media_type", Text, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes
     Column("sha256", LargeBinary, nullable=False),
+    Column("head", Text),  # how a task's file begins, if it is a text: for the model's next turn
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     UniqueConstraint("job_id", "attempt", "name"),
     Index("ix_artifacts_created_at", "created_at"),

@@ -178,14 +178,18 @@ COST: Executable = select(
     or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
 )
 
+_file = func.jsonb_build_object(
+    "name", artifacts.c.name, "size", artifacts.c.size, "head", artifacts.c.head, type_=JSONB
+)
+
 _left = (
-    select(func.coalesce(func.array_agg(aggregate_order_by(artifacts.c.name, artifacts.c.name)), text("'{}'")))
+    select(func.coalesce(func.jsonb_agg(aggregate_order_by(_file, artifacts.c.name)), text("'[]'")))
     .where(artifacts.c.job_id == attempts.c.job_id, artifacts.c.attempt == attempts.c.number)
     .correlate(attempts)
     .scalar_subquery()
 )
 
-#: job_id -> the attempts that ended a round, in order; `files` are the names of what each left.
+#: job_id -> the attempts that ended a round, in order; `files` are what each left: name, size, head.
 ROUNDS: Executable = (
     select(
         attempts.c.round,

@@ -198,7 +198,10 @@ class Wiring:
             worker=self.settings.instance,
             caller_budget_usd=self.settings.caller_budget_usd,
         )
-        return generating, Part(lambda: None, lambda: {"gateways": opened.gateways.facts()})
+        return generating, Part(
+            lambda: None,
+            lambda: {"gateways": opened.gateways.facts(), "calls": opened.models.stats().as_dict()},
+        )
 
 
 def run(settings: WorkerSettings) -> int:

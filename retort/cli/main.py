@@ -8,6 +8,7 @@ import typer
 from retort.cli import (
     artifacts,
     ask,
+    audit,
     batch,
     doctor,
     engine,
@@ -39,6 +40,7 @@ stats.register(app)
 keys.register(app)
 models.register(app)
 images.register(app)
+audit.register(app)
 doctor.register(app)
 engine.register(app)
 savings.register(app)

@@ -115,7 +115,7 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(
     assert [(c.round, c.finish) for c in calls_of(jobs_table, job.id)] == [(1, "length"), (1, "stop")]
 
 
-@pytest.mark.parametrize("script", ["unauthorized", "no-credit"])
+@pytest.mark.parametrize("script", ["unauthorized", "no-credit", "context"])
 def test_a_gateway_that_refuses_us_ends_the_task(
     served: tuple[Worker, str], jobs_table: Jobs, broker: Broker, script: str
 ) -> None:
@@ -123,7 +123,7 @@ def test_a_gateway_that_refuses_us_ends_the_task(
     assert (job.state, job.verdict, job.outcome) == ("finished", "no_code", "failed")
     assert job.reason.startswith("model_failed: ")
     (call,) = calls_of(jobs_table, job.id)
-    assert call.failure in {"auth", "quota"}
+    assert call.failure in {"auth", "quota", "context"}
     assert KEY not in str(call._asdict())
     (attempt,) = jobs_table.attempts(job.id)
     assert attempt.failure.startswith("model_failed: ")

@@ -292,7 +292,7 @@ def test_a_call_that_no_bucket_ever_takes(models: Open, vendor: Vendor) -> None:
     got = models(gateways=served).generate(want(fallbacks=(GEMINI,)))
     assert got.choice.model == GEMINI
     assert "more tokens than it takes in a whole window" in got.choice.skipped[0].reason
-    with pytest.raises(ModelsFailed):
+    with pytest.raises(ContextTooLong, match="most tokens in a window"):
         models(gateways=served).generate(want("2"))
 
 
