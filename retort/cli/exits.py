@@ -9,6 +9,7 @@ USAGE = 64  # the request was refused
 NO_INPUT = 66  # the file cannot be read
 UNREACHABLE = 69  # nobody answers at RETORT_URL, or not now
 OUR_FAILURE = 70  # the job is broken: the service failed, not the program
+UNFINISHED = 75  # of a benchmark: what may be spent was spent
 NO_PERMISSION = 77  # no valid API key
 INTERRUPTED = 130
 

@@ -5,7 +5,7 @@ Modules that take long to import are imported inside the commands that need them
 
 import typer
 
-from retort.cli import ask, doctor, engine, models, run, savings, scripted, service
+from retort.cli import ask, bench, doctor, engine, models, run, savings, scripted, service
 
 app = typer.Typer(
     name="retort",
@@ -22,6 +22,7 @@ doctor.register(app)
 engine.register(app)
 savings.register(app)
 models.register(app)
+bench.register(app)
 scripted.register(app)
 
 
