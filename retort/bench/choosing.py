@@ -32,7 +32,7 @@ def choose(
         for file in SETS[name][0]:
             tasks += load_set(file)
         tasks += generated(name)
-    tasks += map(recall, recall_tokens)
+    tasks += [each for each in map(recall, dict.fromkeys(recall_tokens)) if each not in tasks]
     for path in files:
         tasks += load_file(path)
     tasks = distinct(tasks)

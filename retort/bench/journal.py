@@ -3,6 +3,7 @@
 The first line names the plan and the run. A last line that was cut off in the middle is dropped.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -53,8 +54,10 @@ class Journal:
                 "plan": plan.digest(),
             }
             kept = json.dumps(header).encode() + b"\n"
-            path.write_bytes(kept)
-            return cls(path, header, {}, path.open("ab"))
+            file = _alone(path, "ab")
+            file.write(kept)
+            file.flush()
+            return cls(path, header, {}, file)
         try:
             header = json.loads(lines[0])
             measured = [Measurement.from_dict(json.loads(line)) for line in lines[1:]]
@@ -66,7 +69,7 @@ class Journal:
                 f"{path} is the journal of another benchmark; name another folder with --out, "
                 "or begin anew with --fresh"
             )
-        file = path.open("r+b")
+        file = _alone(path, "r+b")
         file.truncate(len(kept))
         file.seek(0, os.SEEK_END)
         return cls(path, header, {each.key: each for each in measured}, file)
@@ -84,3 +87,18 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _alone(path: Path, mode: str) -> BinaryIO:
+    """The file, open and locked.
+
+    Raises:
+        JournalError: another process has it open.
+    """
+    file: BinaryIO = path.open(mode)  # type: ignore[assignment]  # a mode that is no literal
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise JournalError(f"{path}: another benchmark is under way in this folder") from None
+    return file

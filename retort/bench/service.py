@@ -29,6 +29,7 @@ class BenchClient:
             headers["Authorization"] = f"Bearer {service.key}"
         local = httpx.URL(service.url).host in ("127.0.0.1", "::1", "localhost")
         self._url = service.url
+        self._reached = False
         self._http = httpx.AsyncClient(
             base_url=service.url,
             headers=headers,
@@ -82,7 +83,10 @@ class BenchClient:
         return self._document(answer)
 
     async def _patiently(self, method: str, path: str, **more: Any) -> tuple[httpx.Response, float, bool]:
-        """The answer, when its request was sent, and whether an earlier one may have had an effect."""
+        """The answer, when its request was sent, and whether an earlier one may have had an effect.
+
+        There is patience with a service that answered before; where none ever did, none may be there.
+        """
         until = time.monotonic() + PATIENCE_S
         pause, repeated = FIRST_PAUSE_S, False
         while True:
@@ -91,10 +95,11 @@ class BenchClient:
             try:
                 answer = await self._http.request(method, path, **more)
             except httpx.HTTPError as reason:
-                if time.monotonic() > until:
+                if not self._reached or time.monotonic() > until:
                     raise Unreachable(f"{self._url} does not answer ({reason!r})") from reason
                 repeated = True
             else:
+                self._reached = True
                 if answer.status_code not in (429, 503) or time.monotonic() > until or _no_gateway(answer):
                     return answer, begin, repeated
                 repeated = repeated or answer.status_code == 503

@@ -127,13 +127,14 @@ def bench(
 
 def _bench(plan: "Plan", out: Path, spend: Decimal | None, *, fresh: bool, as_json: bool) -> int:
     from retort.bench.journal import JournalError
+    from retort.bench.tasks import TaskError
     from retort.bench.writing import write
     from retort.client import Refused, Unreachable
 
     try:
         with _progress() as progress:
             report = asyncio.run(_measure(plan, out, spend, progress, fresh=fresh))
-    except (JournalError, OSError) as error:
+    except (JournalError, TaskError, OSError) as error:
         typer.echo(f"retort: {error}", err=True)
         return exits.USAGE
     except Refused as refused:
@@ -159,6 +160,7 @@ async def _measure(
     from retort.bench.report import Report
     from retort.bench.runner import Runner
     from retort.bench.service import BenchClient
+    from retort.bench.tasks import TaskError
     from retort.bench.writing import JOURNAL
     from retort.client import Service
 
@@ -166,6 +168,8 @@ async def _measure(
         plan = await _with_models(plan, client)
         if fresh:
             (out / JOURNAL).unlink(missing_ok=True)
+        if not plan.items():
+            raise TaskError("nothing to measure: no task has what these subjects need")
         with Journal.open(out / JOURNAL, plan) as journal:
             if journal.done:
                 typer.echo(f"retort: {len(journal.done)} measurements are there already", err=True)

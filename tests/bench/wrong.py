@@ -1,4 +1,4 @@
-"""For each workload a program that is nearly right: what to change in the right one. Its check must refuse it."""
+"""For each workload a program that is nearly right: what is changed in the right one. Checks must refuse it."""
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "quicksort": [
@@ -14,7 +14,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "clean-records": [('.replace(",", "")', "")],
     "regression": [("polyfit(x, y, 1)", "polyfit(y, x, 1)")],
     "hypothesis-test": [("equal_var=False", "equal_var=True")],
-    "monte-carlo": [("default_rng(seed)", "default_rng()")],
+    "monte-carlo": [("default_rng(seed)", "default_rng(1)")],
     "panels": [("title=name, ", ""), ('savefig("panels.png", dpi=100)', 'savefig("panels.png", dpi=20)')],
     "styled-bars": [("ax.legend()", "pass"), ("x + offset for", "x for")],
     "binary-search": [("items[middle] < x", "items[middle] <= x")],

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -310,7 +311,7 @@ def test_an_interrupted_benchmark_goes_on(house: House, tmp_path: Path) -> None:
     journal = tmp_path / "journal.ndjson"
     first = subprocess.Popen(
         [sys.executable, "-P", "-m", "retort.cli.main", "bench", TASKS, *arguments],
-        env={"PYTHONPATH": str(ROOT), **house.environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **house.environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -345,6 +346,7 @@ def test_it_ends_where_the_money_does(house: House, tmp_path: Path) -> None:
         (["--model", "gpt-99"], exits.USAGE, f"gpt-99 is not served (allowed: {SLOW}, {FAST})"),
         (["--model", "opus-4"], exits.USAGE, "is not served"),
         (["--only", "none"], exits.USAGE, "there is no task 'none'"),
+        (["--model", FAST, "--models-only", "--set", "isolation"], exits.USAGE, "nothing to measure"),
         (["--models-only"], 2, "needs --model"),
         (["--model", FAST, "--spend", "-1"], 2, "no amount of dollars"),
         (["--model", FAST, "--preset", "magic", "--models-only"], exits.USAGE, "preset: "),

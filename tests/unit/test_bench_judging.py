@@ -58,7 +58,8 @@ def call(number: int, **more: Any) -> dict[str, Any]:
     """A call of a model."""
     usual = {
         "id": str(number), "input_tokens": 10, "output_tokens": 5, "cache_read_tokens": None, "cost_usd": "0.1",
-        "cache_write_tokens": 1, "estimated": False, "latency_s": 2.0, "model_version": "v1", "cache_hit": False,
+        "cache_write_tokens": 1, "estimated": False, "latency_s": 2.0, "model_version": "v1",
+        "cache_hit": False,
     }  # fmt: skip
     return {**usual, **more}
 
@@ -188,6 +189,8 @@ def test_the_journal_of_another_benchmark_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="another benchmark"):
         Journal.open(path, plan(2))
     assert path.read_bytes() == kept
+    with Journal.open(path, plan()), pytest.raises(JournalError, match="under way"):
+        Journal.open(path, plan())
     path.write_text("# My diary\n")
     with pytest.raises(JournalError, match="no journal"):
         Journal.open(path, plan())

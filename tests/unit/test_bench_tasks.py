@@ -153,6 +153,8 @@ def test_reasoning_is_as_deep_as_asked_for_and_its_answer_follows() -> None:
 
 def test_only_what_is_named_is_measured() -> None:
     assert [task.name for task in choose(["named"], only=["sieve", "fibonacci"])] == ["fibonacci", "sieve"]
+    assert [task.name for task in choose([], recall_tokens=[500, 500])] == ["recall-500"]
+    assert choose(["probes"], recall_tokens=[2_000]) == choose(["probes"])
     with pytest.raises(TaskError, match="there is no task 'seive'"):
         choose(["named"], only=["seive"])
     with pytest.raises(TaskError, match="there is no 'magic'; there are named, categories"):
