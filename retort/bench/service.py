@@ -11,6 +11,7 @@ import httpx
 from retort.client import FINAL_STATES, Refused, Service, Unreachable
 
 WAIT_S = 60  # one long poll
+BETWEEN_S = 0.05  # two of them: a service for which too many wait answers at once
 PATIENCE_S = 60.0  # for a service that is overloaded, or away
 FIRST_PAUSE_S = 0.2
 MOST_PAUSE_S = 5.0
@@ -61,6 +62,7 @@ class BenchClient:
         ours = not repeated and answer.headers.get("Idempotency-Replayed") != "true"
         job = self._document(answer)
         while job["state"] not in FINAL_STATES:
+            await asyncio.sleep(BETWEEN_S)
             answer, _, _ = await self._patiently("GET", f"/v1/jobs/{job['id']}", params={"wait": WAIT_S})
             job = self._document(answer)
         return job, time.perf_counter() - begin if ours else None

@@ -258,6 +258,7 @@ def test_parts_and_reasons(report: dict[str, Any]) -> None:
 
 
 def test_the_page_opens_offline_and_shows_every_figure(report: dict[str, Any], folder: Path) -> None:
+    pictures = Path(os.environ.get("RETORT_PICTURES") or folder)
     with browser() as opened:
         for scheme in ("light", "dark"):
             with opened.new_context(offline=True, color_scheme=scheme) as context:  # type: ignore[arg-type]
@@ -266,7 +267,7 @@ def test_the_page_opens_offline_and_shows_every_figure(report: dict[str, Any], f
                 page.on("request", lambda request, to=requested: to.append(request.url))  # type: ignore[misc]
                 seen = Seen(page, "file://")
                 page.goto((folder / "report.html").as_uri())
-                page.screenshot(path=folder / f"report-{scheme}.png", full_page=True)
+                page.screenshot(path=pictures / f"bench-{scheme}.png", full_page=True)
                 assert (seen.wrong, [url for url in requested if not url.startswith("data:")]) == (
                     [],
                     [page.url],
