@@ -37,7 +37,7 @@ def recall(tokens: int) -> Task:
         f"{number:05}: store {source.choice(names)} keeps {source.randint(100, 999)} crates."
         for number in range(count)
     ]
-    answers = []
+    answers: list[str] = []
     for share in (0.03, 0.5, 0.97):
         code = f"{source.randint(0, 999_999):06}"
         at = int(count * share)

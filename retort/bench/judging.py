@@ -13,6 +13,9 @@ Document = Mapping[str, Any]
 #: First words of a task's `reason` where nothing of a model was judged.
 NOT_JUDGED = frozenset({"model_failed", "budget_exceeded", "check_unusable"})
 
+#: The verdict where a sandbox came down, whoever is to blame.
+CRASH = "sandbox_crash"
+
 
 def judge_task(job: Document) -> tuple[Judgement, str]:
     """Whether a model's last program was right, as the service's check found, and how it ended."""
@@ -22,7 +25,8 @@ def judge_task(job: Document) -> tuple[Judgement, str]:
         return Judgement.RIGHT, "passed"
     reason = str(job.get("reason") or job["verdict"])
     word = reason.partition(":")[0].split()[0]
-    return (Judgement.ERROR if word in NOT_JUDGED else Judgement.WRONG), reason[:300]
+    ours = word in NOT_JUDGED or job["verdict"] == CRASH
+    return (Judgement.ERROR if ours else Judgement.WRONG), reason[:300]
 
 
 def judge_program(task: Task, job: Document) -> tuple[Judgement, str]:
@@ -30,7 +34,7 @@ def judge_program(task: Task, job: Document) -> tuple[Judgement, str]:
     if job["state"] != "finished":
         return Judgement.ERROR, f"{job['state']}: {job.get('reason') or 'no reason given'}"
     verdict = str(job["verdict"])
-    if verdict == "sandbox_crash":
+    if verdict == CRASH:
         return Judgement.ERROR, verdict
     if verdict != task.verdict:
         last = (job.get("stderr") or "").strip().rpartition("\n")[2]
