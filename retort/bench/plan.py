@@ -49,7 +49,14 @@ class Plan:
             Item(subject, task, iteration)
             for iteration in range(1, self.iterations + 1)
             for number, task in enumerate(self.tasks)
-            for subject in _turned(self.subjects(), iteration + number)
+            for subject in _turned(self._able(task), iteration + number)
+        ]
+
+    def _able(self, task: Task) -> list[str]:
+        """The subjects for which a task has something."""
+        return [
+            subject
+            for subject in self.subjects()
             if (task.program if subject == EXECUTION else task.task) is not None
         ]
 

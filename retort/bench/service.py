@@ -97,7 +97,8 @@ class BenchClient:
             try:
                 answer = await self._http.request(method, path, **more)
             except httpx.HTTPError as reason:
-                if not self._reached or time.monotonic() > until:
+                nobody = isinstance(reason, httpx.ConnectError) and not self._reached
+                if nobody or time.monotonic() > until:
                     raise Unreachable(f"{self._url} does not answer ({reason!r})") from reason
                 repeated = True
             else:

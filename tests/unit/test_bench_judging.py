@@ -153,7 +153,8 @@ def test_a_task_s_calls_are_counted_once() -> None:
 
 
 def test_what_is_not_told_is_unknown() -> None:
-    refused = call(2, input_tokens=None, output_tokens=None, cost_usd="0", latency_s=None, model_version=None)
+    no_tokens = dict.fromkeys(("input_tokens", "output_tokens", "cache_write_tokens"))
+    refused = call(2, **no_tokens, cost_usd="0", latency_s=None, model_version=None)
     lost = {**refused, "id": "3", "cost_usd": None}
     one = measured_task(TASK, job(), [{"calls": [call(1), refused], "usage": USAGE}], **KNOWN)
     assert (one.tokens, one.cost_usd) == (16, "0.5")
