@@ -93,8 +93,8 @@ MODEL_METRICS = (
     _rate("accuracy", "code accuracy", lambda f: f.accuracy, "nothing was judged"),
     _rate("at_once", "right at once", lambda f: f.at_once, "nothing was judged"),
     _rate("recovery", "error recovery", lambda f: f.recovery, "no first program was wrong"),
-    _rate("mathematics", "mathematics", lambda f: f.mathematics, "no such task"),
-    _rate("visual", "visualization", lambda f: f.visual, "no such task"),
+    _rate("mathematics", "mathematics", lambda f: f.mathematics, "none was judged"),
+    _rate("visual", "visualization", lambda f: f.visual, "none was judged"),
     *_LATENCIES,
     Metric("model", "of it the model, mean", SECONDS, LESS, lambda f: f.model_s),
     _RUN,
@@ -117,7 +117,7 @@ MODEL_METRICS = (
 
 EXECUTION_METRICS = (
     *_COUNTS,
-    _rate("isolation", "held in the sandbox", lambda f: f.isolation, "no such program"),
+    _rate("isolation", "held in the sandbox", lambda f: f.isolation, "none was run"),
     *_LATENCIES,
     _RUN,
     _COLD_START,

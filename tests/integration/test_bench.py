@@ -30,7 +30,6 @@ from retort.bench.judging import judge_program
 from retort.bench.measurement import Judgement, Measurement
 from retort.bench.metrics import MODEL_METRICS
 from retort.bench.service import BenchClient
-from retort.bench.tasks import Task
 from retort.cli import exits
 from retort.cli.main import app
 from retort.client import Service
@@ -345,7 +344,7 @@ def test_it_ends_where_the_money_does(house: House, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--model", "gpt-99"], exits.USAGE, f"gpt-99 is not served (allowed: {SLOW}, {FAST})"),
+        (["--model", "gpt-99"], exits.USAGE, f"gpt-99 is not served (allowed: {FAST}, {SLOW})"),
         (["--model", "opus-4"], exits.USAGE, "is not served"),
         (["--only", "none"], exits.USAGE, "there is no task 'none'"),
         (["--model", FAST, "--models-only", "--set", "isolation"], exits.USAGE, "nothing to measure"),
@@ -383,21 +382,20 @@ def test_the_execution_side_runs_every_workload(house: House, tmp_path: Path) ->
 def test_every_check_refuses_what_is_nearly_right(house: House) -> None:
     tasks = {task.name: task for task in choose(ALL_SETS)}
     assert set(WRONG) == set(tasks)
-    changed = [(tasks[name], old, new) for name, changes in WRONG.items() for old, new in changes]
+    changed = [(tasks[name], *each) for name, changes in WRONG.items() for each in changes]
 
-    async def judge(
-        client: BenchClient, slots: asyncio.Semaphore, task: Task, old: str, new: str
-    ) -> str | None:
+    async def judge(client: BenchClient, slots: asyncio.Semaphore, number: int) -> str | None:
+        task, old, new = changed[number]
         program = task.program or ""
         assert old in program, f"{task.name}: {old}"
         async with slots:
-            job, _ = await client.run(run(task, Settings(), program.replace(old, new)), f"{task.name} {new}")
+            job, _ = await client.run(run(task, Settings(), program.replace(old, new)), f"wrong-{number}")
         found, why = judge_program(task, job)
         return None if found is Judgement.WRONG else f"{task.name}: {found}, {why}"
 
     async def judge_all() -> list[str | None]:
         slots = asyncio.Semaphore(4)
         async with BenchClient(house.service, 4) as client:
-            return await asyncio.gather(*(judge(client, slots, *each) for each in changed))
+            return await asyncio.gather(*(judge(client, slots, number) for number in range(len(changed))))
 
     assert [said for said in asyncio.run(judge_all()) if said] == []
