@@ -29,6 +29,7 @@ class Settings:
 
     attempts: int | None = None
     preset: str | None = None
+    reuse: bool = False  # sandboxes in which an earlier run of the same caller was
     labels: Mapping[str, str] | None = None
 
 
@@ -76,6 +77,8 @@ def _common(task: Task, settings: Settings) -> Request:
         request["args"] = list(task.args)
     if task.limits:
         request["limits"] = dict(task.limits)
+    if settings.reuse:
+        request["reuse"] = "caller"
     if settings.labels:
         request["labels"] = dict(settings.labels)
     return request

@@ -72,6 +72,7 @@ class Plan:
             "burst": self.burst,
             "attempts": self.settings.attempts,
             "preset": self.settings.preset,
+            "reuse": self.settings.reuse,
             "tasks": [task.content() for task in self.tasks],
         }
 

@@ -55,4 +55,5 @@ class Rate:
         middle = share + square / (2 * self.of)
         half = _Z * math.sqrt(share * (1 - share) / self.of + square / (4 * self.of**2))
         below = 1 + square / self.of
-        return max(0.0, (middle - half) / below), min(1.0, (middle + half) / below)
+        # The share itself lies within it; only rounding could put it outside.
+        return max(0.0, min(share, (middle - half) / below)), min(1.0, max(share, (middle + half) / below))

@@ -55,6 +55,7 @@ Recall = Annotated[
 Burst = Annotated[
     int, typer.Option("--burst", min=0, max=500, help="Programs at once, at first, to see cold sandboxes.")
 ]
+Reuse = Annotated[bool, typer.Option("--reuse", help="Run in sandboxes that an earlier run was in.")]
 ModelsOnly = Annotated[bool, typer.Option("--models-only", help="Leave the execution side out.")]
 Spend = Annotated[
     str | None, typer.Option("--spend", help="US dollars after which no further run of a model begins.")
@@ -82,6 +83,7 @@ def bench(
     preset: Preset = None,
     recall: Recall = None,
     burst: Burst = 0,
+    reuse: Reuse = False,
     models_only: ModelsOnly = False,
     spend: Spend = None,
     out: Out = Path("retort-bench"),
@@ -120,7 +122,7 @@ def bench(
         pause_s=pause,
         execution=not models_only,
         burst=burst,
-        settings=Settings(attempts=attempts, preset=preset, labels={"retort": "bench"}),
+        settings=Settings(attempts=attempts, preset=preset, reuse=reuse, labels={"retort": "bench"}),
     )
     raise typer.Exit(_bench(plan, out, _amount(spend), fresh=fresh, as_json=as_json))
 

@@ -168,6 +168,8 @@ def test_every_model_is_asked_the_same() -> None:
         assert same_for_all(one) == same_for_all(other)
         assert (one["fallbacks"], one["cache"], one["max_attempts"]) == ([], False, 3)
     assert same_for_all(one) != same_for_all({**one, "task": "another"})
+    assert "reuse" not in one
+    assert ask(task, "x", Settings(reuse=True))["reuse"] == "caller"
 
 
 def test_a_program_is_run_with_its_tests_behind_it() -> None:
