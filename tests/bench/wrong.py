@@ -1,16 +1,11 @@
-"""For each workload a program that is nearly right: what is changed in the right one. Checks must refuse it."""
+"""For each task whose check is tests, what makes its right program nearly right. The tests must refuse it."""
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "quicksort": [
         ("import random\n", ""),  # as it was published
         ("quicksort(low) + same + quicksort(high)", "low + same + high"),
     ],
-    "sort-objects": [("a.value - b.value", "b.value - a.value")],
-    "groupby": [('"std"', '"var"')],
     "fibonacci": [("n if n < 2", "1 if n < 2")],
-    "sieve": [("[-5:]", "[:5]")],
-    "csv-counts": [("seed(42)", "seed(43)")],
-    "numpy-sieve": [("n = 10_000", "n = 9_000")],
     "clean-records": [('.replace(",", "")', "")],
     "regression": [("polyfit(x, y, 1)", "polyfit(y, x, 1)")],
     "hypothesis-test": [("equal_var=False", "equal_var=True")],
@@ -19,24 +14,9 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "styled-bars": [("ax.legend()", "pass"), ("x + offset for", "x for")],
     "binary-search": [("items[middle] < x", "items[middle] <= x")],
     "shortest-path": [("(length + more, count", "(length + 1, count")],
-    "linear-system": [("matrix_rank(a) < len(a)", "matrix_rank(a) < 0")],
+    "linear-system": [("linalg.solve(a, b)", "linalg.solve(a.T, b)")],
     "fft": [("signal - signal.mean()", "signal")],
     "ode": [("[1.0, 0.0]", "[1.0, 0.1]")],
-    "pivot-10000": [('"sum"', '"mean"')],
-    "pivot-100000": [("fill_value=0", "fill_value=1")],
-    "instruction-in-data": [(" - 25.00", "")],
-    "false-premise": [("n > 1 and ", "")],
+    "pivot-10000": [('"sum"', '"mean"'), ("fill_value=0", "fill_value=1")],
     "unexpected-input": [("isinstance(value, bool) or ", "")],
-    "recall-2000": [("print(", "print(1, ")],
-    "recall-16000": [("print(", "print(1, ")],
-    "reasoning-4": [("print(", "print(1, ")],
-    "reasoning-16": [("print(", "print(1, ")],
-    "reasoning-64": [("print(", "print(1, ")],
-    "no-network": [('names <= {"lo"}', 'names <= {"eth0"}')],
-    "read-only-system": [('("/etc/retort-probe",', '("/work/retort-probe",')],
-    "no-privileges": [("os.setuid(0)", "os.setuid(os.getuid())")],
-    "processes": [("range(4000)", "range(4)")],
-    "memory": [("300 << 20", "3 << 20")],
-    "time": [("pass", "break")],
-    "output": [("while True:", "for _ in range(3):")],
 }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retort.bench.choosing import SETS, choose
 from retort.bench.journal import Journal, JournalError
 from retort.bench.judging import (
     first_difference,
@@ -108,6 +109,19 @@ def test_how_a_program_is_judged(task: Task, values: dict[str, Any], judgement: 
     found, why = judge_program(task, job(**values))
     assert found is judgement
     assert why
+
+
+OUTPUTS = [task for task in choose(list(SETS)) if task.check is not None and task.check.stdout is not None]
+
+
+@pytest.mark.parametrize("task", OUTPUTS, ids=lambda task: task.name)
+def test_the_expected_output_is_right_and_any_other_is_wrong(task: Task) -> None:
+    assert task.check is not None
+    right = task.check.stdout or ""
+    assert judge_program(task, job(stdout=right))[0] is RIGHT
+    last = right.rstrip()[-1]
+    for other in ("", right.rstrip()[:-1], right + "more", right.replace(last, "7" if last != "7" else "8")):
+        assert judge_program(task, job(stdout=other))[0] is WRONG
 
 
 LINES = st.lists(st.sampled_from(["", " ", "a", "a ", "b", "\r"]), max_size=5).map("\n".join)
