@@ -45,10 +45,10 @@ ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tests" / "bench"
 TASKS = str(BENCH / "tasks.toml")
 FAST, SLOW = "gpt-4.1", "claude-sonnet-4-20250514"
-DELAY_S = 0.5  # of each answer of the slow one
+DELAY_S = 0.25  # of each answer of the slow one
 TIMES = 2
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-VIEW: ViewportSize = {"width": 1000, "height": 1000}
+VIEW: ViewportSize = {"width": 960, "height": 760}
 ALL_SETS = ("named", "categories", "probes", "isolation")
 
 
@@ -367,7 +367,7 @@ def test_a_key_that_is_wrong_is_told(house: House, tmp_path: Path) -> None:
 
 def test_the_execution_side_runs_every_workload(house: House, tmp_path: Path) -> None:
     sets = [part for name in ALL_SETS for part in ("--set", name)]
-    done = house.bench(*sets, "-n", "1", "--burst", "12", "--reuse", "--out", str(tmp_path), "--json")
+    done = house.bench(*sets, "-n", "1", "--burst", "8", "--reuse", "--out", str(tmp_path), "--json")
     assert [(each.task, each.why) for each in measurements(tmp_path) if each.judgement != Judgement.RIGHT] == []
     assert done.exit_code == 0, done.output
     rows = {metric: row["values"]["execution"] for metric, row in json.loads(done.stdout)["execution"].items()}
