@@ -50,9 +50,9 @@ def ask(task: Task, model: str, settings: Settings) -> Request:
     return request
 
 
-def run(task: Task, settings: Settings, program: str | None = None) -> Request:
-    """The request that runs the task's program, or another in its place; tests stand behind it."""
-    code = program or task.program or ""
+def run(task: Task, settings: Settings) -> Request:
+    """The request that runs the task's program, its tests behind it."""
+    code = task.program or ""
     if task.check is not None and task.check.tests is not None:
         code += f"\n{task.check.tests}\n"
         if task.language.partition("@")[0] == "python":

@@ -6,13 +6,13 @@ from pathlib import Path
 from retort.bench.generated import generated, recall
 from retort.bench.tasks import Task, TaskError, distinct, load_file, load_set
 
-#: Set -> the files that it is made of, and what it is for.
-SETS = {
-    "named": (("named",), "the seven workloads that publications name"),
-    "categories": (("categories",), "data, statistics, plots, algorithms, numerics"),
-    "probes": (("adversarial",), "what leads astray, recall from long texts, chains of reasoning"),
-    "large": ((), "a table of a million rows"),
-    "isolation": (("isolation",), "programs that try to leave their sandbox; the execution side alone"),
+#: Set -> the files of ours that belong to it, beside what is generated for it.
+SETS: dict[str, tuple[str, ...]] = {
+    "named": ("named",),
+    "categories": ("categories",),
+    "probes": ("adversarial",),
+    "large": (),
+    "isolation": ("isolation",),
 }
 USUAL = ("named", "categories", "isolation")
 
@@ -29,7 +29,7 @@ def choose(
     for name in sets:
         if name not in SETS:
             raise TaskError(f"set: there is no {name!r}; there are {', '.join(SETS)}")
-        for file in SETS[name][0]:
+        for file in SETS[name]:
             tasks += load_set(file)
         tasks += generated(name)
     tasks += [each for each in map(recall, dict.fromkeys(recall_tokens)) if each not in tasks]

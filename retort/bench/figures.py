@@ -39,12 +39,9 @@ class Figures:
     cold_start_s: float | None  # mean
     warm_avg_s: float | None  # mean latency of what met warm sandboxes only
     cold_avg_s: float | None  # of what met a cold one
-    peak_memory_bytes: int | None
     input_tokens: int | None
     output_tokens: int | None
-    estimated_tokens: bool
     cost_usd: Decimal | None
-    scripted: bool
 
     @property
     def tokens(self) -> int | None:
@@ -83,7 +80,6 @@ def figures(measurements: Iterable[Measurement]) -> Figures:
     failed_first = [each for each in at_once if not each.right_at_once]
     times = [each.latency_s for each in judged]
     colds = [each.cold_start_s for each in everything if each.cold_start_s is not None]
-    peaks = [each.peak_memory_bytes for each in runs if each.peak_memory_bytes is not None]
     costs = [each.cost for each in runs]
     return Figures(
         runs=len(runs),
@@ -107,12 +103,9 @@ def figures(measurements: Iterable[Measurement]) -> Figures:
         cold_start_s=mean(colds),
         warm_avg_s=mean([each.latency_s for each in judged if each.start not in (None, "cold")]),
         cold_avg_s=mean([each.latency_s for each in judged if each.start == "cold"]),
-        peak_memory_bytes=max(peaks, default=None),
         input_tokens=_sum_known([each.input_tokens for each in runs]),
         output_tokens=_sum_known([each.output_tokens for each in runs]),
-        estimated_tokens=any(each.estimated for each in runs),
         cost_usd=_cost(costs),
-        scripted=any(each.scripted for each in runs),
     )
 
 

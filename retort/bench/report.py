@@ -110,13 +110,14 @@ class Report:
             return []
         found = []
         for (cheap, one), (dear, other) in permutations(section.found.items(), 2):
-            costs = one.projected(1), other.projected(1)
-            shares = one.accuracy.value, other.accuracy.value
-            if None in costs or None in shares or costs[0] >= costs[1] or shares[0] >= shares[1]:  # type: ignore[operator]
+            cost, more = one.projected(1), other.projected(1)
+            share, larger = one.accuracy.value, other.accuracy.value
+            if cost is None or more is None or share is None or larger is None:
                 continue
-            gain = Decimal(str(shares[1])) - Decimal(str(shares[0]))
-            usd = error_cost_to_route_up(costs[0], costs[1], gain)  # type: ignore[arg-type]
-            found.append({"cheap": cheap, "dear": dear, "error_cost_usd": usd})
+            if cost < more and share < larger:
+                gain = Decimal(str(larger)) - Decimal(str(share))
+                usd = error_cost_to_route_up(cost, more, gain)
+                found.append({"cheap": cheap, "dear": dear, "error_cost_usd": usd})
         return found
 
     def notes(self) -> list[str]:
@@ -132,9 +133,7 @@ class Report:
         if any(each.estimated for each in self.measurements):
             notes.append("Some tokens were estimated, as a gateway did not count them; so were their costs.")
         if count := sum(each.taken_up for each in self.measurements):
-            notes.append(
-                f"{count} runs were taken up after an interruption; their time is by the service's clock."
-            )
+            notes.append(f"Runs taken up after an interruption: {count}. The service's clock tells their time.")
         return notes
 
     def as_dict(self) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def test_a_report_says_what_must_be_known() -> None:
         "Scripted, no real models: a.",
         "the same words: t.",
         "estimated",
-        "1 runs were taken up",
+        "interruption: 1.",
     )
     assert [part for part in said if not any(part in note for note in notes)] == []
     assert report(measured()).notes() == []
