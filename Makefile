@@ -40,7 +40,7 @@ test: $(STAMP) ## Run all tests, with all that they need
 	@$(PY) -m scripts.run_tests $(ARGS)
 
 pictures: $(STAMP) ## Take the documents' pictures of the pages anew
-	@RETORT_PICTURES=docs/pictures $(PY) -m scripts.run_tests tests/e2e/test_pages.py -n 0 $(ARGS)
+	@RETORT_PICTURES=$(CURDIR)/docs/pictures $(PY) -m scripts.run_tests tests/e2e/test_pages.py tests/integration/test_bench.py -n 0 $(ARGS)
 
 gateways: $(STAMP) ## Test the model client through a real LiteLLM proxy (installs it: 700 MB)
 	@$(PY) -m pytest tests/gateways $(ARGS)

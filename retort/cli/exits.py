@@ -14,6 +14,7 @@ NO_INPUT = 66  # a file cannot be read
 UNREACHABLE = 69  # nobody answers at RETORT_URL, or not now
 OUR_FAILURE = 70  # the job is broken: the service failed, not the program
 NO_OUTPUT = 73  # a file cannot be written
+UNFINISHED = 75  # of a benchmark: what may be spent was spent
 NO_PERMISSION = 77  # no valid API key, or one that is not good for this
 CONFIGURATION = 78  # the configuration file or a variable cannot be used
 INTERRUPTED = 130

@@ -10,6 +10,7 @@ from retort.cli import (
     ask,
     audit,
     batch,
+    bench,
     doctor,
     engine,
     images,
@@ -44,6 +45,7 @@ audit.register(app)
 doctor.register(app)
 engine.register(app)
 savings.register(app)
+bench.register(app)
 scripted.register(app)
 
 
