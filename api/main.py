@@ -32,7 +32,21 @@ from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
-from api.routes import artifacts, callers, control, events, files, health, jobs, keys, models, offers, stats
+from api.routes import (
+    artifacts,
+    callers,
+    control,
+    deliveries,
+    events,
+    files,
+    health,
+    jobs,
+    keys,
+    models,
+    offers,
+    stats,
+    webhooks,
+)
 from api.services import Services
 from api.serving import Serving
 from api.settings import Settings, load_settings
@@ -44,6 +58,7 @@ from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.languages import load_languages
 from domain.limits import load_profiles
 from domain.quotas import Quotas
+from domain.sealing import Sealer, sealer_of
 from domain.tasks import load_task_rules
 from storage.store import Storage, default_url
 
@@ -109,8 +124,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    everything = (jobs, control, events, artifacts, files, callers, keys, offers, models, stats, health)
-    for module in everything:
+    everything = (jobs, control, events, artifacts, files, webhooks, deliveries, callers, keys)
+    for module in (*everything, offers, models, stats, health):
         app.include_router(module.router)
     app.include_router(pages)
     below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
@@ -128,7 +143,7 @@ def _cors(origins: list[str]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
             max_age=600,
@@ -174,6 +189,7 @@ def _services(settings: Settings) -> Services:
         room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
         seconds=Seconds(database),
         rates=Rates(client, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst)),
+        sealer=_sealer(settings),
     )
 
 
@@ -182,6 +198,14 @@ def _catalogue(settings: Settings) -> Catalogue:
         return load_catalogue(settings.catalogue)
     except CatalogueError as error:
         raise SystemExit(f"cannot start with these settings: RETORT_CATALOGUE: {error}") from None
+
+
+def _sealer(settings: Settings) -> Sealer | None:
+    key = settings.webhook_key
+    try:
+        return sealer_of(None if key is None else key.get_secret_value(), settings.webhook_key_file)
+    except ValueError as error:
+        raise SystemExit(f"cannot start with these settings: RETORT_WEBHOOK_KEY: {error}") from None
 
 
 @asynccontextmanager

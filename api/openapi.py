@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from api import account_schemas, filters, paging, schemas
+from api import account_schemas, filters, paging, schemas, webhook_schemas
 from api.auth import SCOPE_FIELD, is_guarded
 from api.problems import MEDIA_TYPE, Kind
 from domain.quotas import Scope
@@ -139,14 +139,14 @@ EXAMPLES: dict[str, Any] = {
 #: Every type of a body, by the name it has in the document.
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for module in (schemas, account_schemas)
+    for module in (schemas, account_schemas, webhook_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
 }
 MODELS.pop("BaseModel")
 
 #: Bodies that may be left out.
-OPTIONAL = (schemas.RerunRequest,)
+OPTIONAL = (schemas.RerunRequest, webhook_schemas.SecretRotation)
 
 
 def operation(
