@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from api import account_schemas, filters, paging, schemas, webhook_schemas
 from api.auth import SCOPE_FIELD, is_guarded
+from api.links import add_links
 from api.problems import MEDIA_TYPE, Kind
 from domain.quotas import Scope
 from domain.states import State, Verdict
@@ -254,6 +255,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for declared in methods.values():
             _complete(path, declared)
+    add_links(document["paths"])
     return document
 
 

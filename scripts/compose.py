@@ -95,7 +95,7 @@ def socket_file() -> Path:
 
 
 def make_secrets(folder: Path) -> None:
-    """Passwords of the servers and the key for the secrets of webhooks, once made never changed, and a place for the keys of model gateways.
+    """Passwords, the key for secrets of webhooks, once made never changed, and a place for keys of gateways.
 
     Compose hands files on with the owner and mode that they have here, and the users inside containers are
     none of this machine's. So the files can be read by all, and the folder entered by its owner alone.
