@@ -2,8 +2,8 @@
 
     python -m tests.fuzz.run [--cases 20000] [--seed 1]
 
-Fails on any answer of 500 and more, and on any that is not as the document says. Begins again, with the next seed,
-until as many cases ran as were asked for.
+Fails on any answer of 500 and more, and on any that is not as the document says. Begins again with the next
+seed until as many cases ran as were asked for.
 """
 
 import argparse

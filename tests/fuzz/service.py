@@ -1,7 +1,7 @@
 """The service under fuzz: a served API, and a stand-in for workers that ends every job within moments.
 
-Programs do not run: what is tried is the HTTP contract. So that it stays worth trying, what requests may do to their
-own key and caller (revoke it, take its quotas) is undone as quickly.
+Programs do not run: what is tried is the HTTP contract. So that it stays worth trying, what requests may
+do to their own key and caller (revoke it, take its quotas) is undone as quickly.
 """
 
 import random
