@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from api.schemas import Answer, Strict, Text
 from domain.webhooks import EVENTS, MOST_URL, USUAL_EVENTS
@@ -12,7 +13,16 @@ from domain.webhooks import EVENTS, MOST_URL, USUAL_EVENTS
 #: The longest time for which a replaced secret may go on signing: 30 days.
 MOST_OVERLAP_S = 30 * 86400
 
-Event = Literal[EVENTS]  # type: ignore[valid-type]
+
+def _known(event: str) -> str:
+    if event not in EVENTS:
+        raise PydanticCustomError("event", "must be one of " + ", ".join(EVENTS))
+    return event
+
+
+Event = Annotated[
+    str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(EVENTS)}, mode="validation")
+]
 Url = Annotated[Text, Field(min_length=1, max_length=MOST_URL, description="Where to: `https://…`.")]
 Description = Annotated[Text, Field(max_length=256, description="For you; nothing is done with it.")]
 Events = Annotated[

@@ -57,7 +57,7 @@ CREATE: Executable = (
 )
 
 #: caller_id -> how many it has.
-COUNT: Executable = select(func.count().label("count")).where(
+COUNT: Executable = select(func.count().label("made")).where(
     webhooks.c.caller_id == bindparam("b_caller_id", type_=Uuid)
 )
 

@@ -60,7 +60,7 @@ async def create_webhook(request: Request) -> Response:
     caller = caller_of(request.scope).id
     counted = await services.database.one(statements.COUNT, {"b_caller_id": caller})
     most = services.settings.max_webhooks
-    if counted is not None and counted.count >= most:
+    if counted is not None and counted.made >= most:
         raise Problem(Kind.QUOTA_EXCEEDED, f"you may have {most} webhooks; delete one first")
     secret, made = new_secret(), new_id()
     values = {

@@ -98,8 +98,7 @@ class Stage:
             runtime=self.tier,
             refusals_per_s="0.5",
             webhook_key=self.webhook_key,
-            **HOOKS,
-            **environment,
+            **(HOOKS | environment),
         )
         self._closing.enter_context(
             sending(self.folder / "hooks.log", self.postgres.url, self.webhook_key, **HOOKS, **SCALED)

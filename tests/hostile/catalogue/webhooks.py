@@ -9,7 +9,7 @@ import httpx
 from tests.harness import eventually
 from tests.hostile.entries import Document, Story
 from tests.hostile.stage import RECEIVER_HOST, Stage
-from tests.receivers import receiving, redirect
+from tests.receivers import Answer, receiving, redirect
 
 JOB = {"code": "print('told')"}
 
@@ -84,7 +84,7 @@ def webhooks_inwards(stage: Stage) -> None:
 def webhooks_that_hang(stage: Stage) -> None:
     """Receivers that fail, hang or never end: tried again for a while, then given up. No job waits for them."""
     with receiving(RECEIVER_HOST) as receiver:
-        answers = {
+        answers: dict[str, Answer] = {
             "/fails": 500,
             "/hangs": receiver.hang,
             "/never_begins": receiver.never_begin,
