@@ -83,8 +83,13 @@ def _said(folder: Path) -> dict[str, Any]:
 
 
 def _preload_lines(levels: tuple[Mapping[str, Any], ...]) -> str:
-    """For each level a line of modules and a line of words, separated by tabs."""
-    return "".join("\t".join(level[key]) + "\n" for level in levels for key in ("modules", "mentions"))
+    """For each level a line of modules and a line of words, separated by tabs, and a line of code."""
+    lines = []
+    for level in levels:
+        if re.search(r"[\t\n]", level["rehearsal"]):
+            raise RecipeError("rehearsal: neither tabs nor line ends, please")
+        lines += ["\t".join(level["modules"]), "\t".join(level["mentions"]), level["rehearsal"]]
+    return "".join(line + "\n" for line in lines)
 
 
 def _launch_lines(launch: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import gc
 import posix
 import sys
 
-from retort_runner import last
+from retort_runner import ended, last
 from retort_runner.privileges import become_guest, prepare_guest
 
 TYPE_CHECKING = False
@@ -83,14 +83,18 @@ def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             code = code or 120  # what the interpreter itself gives for this
+    ended.tell(code)
     posix._exit(code)
 
 
-def prepare() -> None:
-    """Turn this freshly forked process into one that waits for a program; rehearses what the program needs."""
+def prepare(rehearsal: str) -> None:
+    """Turn this freshly forked process into one that waits for a program.
+
+    `rehearsal` does what programs will do, so that the memory which they touch is copied already.
+    """
     prepare_guest()
     _streams()
-    exec(last.split(b"print(end='')", "<string>")[0], {"__name__": "__main__"})
+    exec(last.split(rehearsal.encode(), "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
     gc.collect()
 

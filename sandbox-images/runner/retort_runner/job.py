@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from retort_runner import disk, gvisor, wire
+from retort_runner import disk, ended, gvisor, wire
 from retort_runner.cgroup import Counters, Sample
 from retort_runner.launch import Launch
 from retort_runner.parked import memory_file
@@ -121,6 +121,7 @@ class Job:
             return {self.prestarted.out: wire.STDOUT, self.prestarted.err: wire.STDERR}
         assert zygote.parked is not None
         process, zygote.parked = zygote.parked, None
+        ended.clear()
         out, out_end = output_pipe(self.uid)
         err, err_end = output_pipe(self.uid)
         stdio = (_stdin(self.stdin), out_end, err_end)
@@ -150,6 +151,7 @@ class Job:
         poll.register(zygote.channel, select.POLLIN)
         for fd in pipes:
             poll.register(fd, select.POLLIN)
+        still_open = set(pipes)
         own = time.process_time()
         every_s = _STAT_EVERY_S * (5 if self.counters.missing else 1)  # there a look costs more
         now, stat_at = began, began + every_s
@@ -162,7 +164,10 @@ class Job:
                 if fd in pipes:
                     # One chunk a turn, so that a flood on one stream holds up nothing else.
                     if self._forward(fd, pipes[fd]) == 0:
-                        poll.unregister(fd)  # closed by the program; the end is told elsewhere
+                        poll.unregister(fd)  # closed by the program; mostly the end is told elsewhere
+                        still_open.remove(fd)
+                        if not still_open:
+                            self._ended(zygote)
                 elif fd == self.wake:
                     os.read(self.wake, 4096)
                     self._reap()
@@ -219,6 +224,15 @@ class Job:
             self._count(used(usage))
             if pid == self._pid:
                 self._status = status
+
+    def _ended(self, zygote: Zygote) -> None:
+        """The program's output is closed: take its end from itself, if it told it."""
+        code = ended.told(self._pid)
+        usage = None if code is None else ended.usage(self._pid)
+        if code is not None and usage is not None and self._status is None:
+            self._status = code << 8
+            self._count(usage)
+            zygote.owes = True
 
     def _zygote_says(self, zygote: Zygote, poll: select.poll) -> None:
         facts = zygote.receive()

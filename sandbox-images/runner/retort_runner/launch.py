@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import os
 
+from retort_runner.wire import REHEARSED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -63,6 +65,12 @@ class Launch:
         except FileNotFoundError:
             return None
         return cls({key: values for key, *values in lines})
+
+    def rehearsal(self) -> Launch:
+        """The same for `wire.REHEARSAL`, with a small program instead of compiler and interpreter."""
+        cat = ["/bin/cat", "cat"]
+        lines = {"file": [REHEARSED], "command": [*cat, "{file}"]}
+        return Launch({**lines, "prestart": [*cat, "/proc/self/fd/3"]} if self.prestart else lines)
 
     def needs_cold(self, header: dict[str, Any]) -> bool:
         """Whether a job cannot be served by an interpreter that is up already."""

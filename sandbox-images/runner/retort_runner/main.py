@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Written with the image: for each level a line of modules and a line of words, both separated by tabs.
+#: Written with the image: three lines for each level, of modules and of words, separated by tabs, and of code.
 _PRELOAD = "/opt/retort/preload"
 
 
@@ -37,8 +37,8 @@ def _levels() -> list[Level]:
     except FileNotFoundError:
         return []
     return [
-        Level(tuple(modules), tuple(word.encode() for word in words))
-        for modules, words in zip(lines[::2], lines[1::2], strict=True)
+        Level(tuple(modules), tuple(word.encode() for word in words), rehearsal)
+        for modules, words, (rehearsal,) in zip(lines[::3], lines[1::3], lines[2::3], strict=True)
     ]
 
 
@@ -56,11 +56,30 @@ class Runner:
         os.set_blocking(wake_end, False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        self.launch = Launch.read()
+        launch = Launch.read()
+        self.launch = launch and launch.rehearsal()
         self.prestarted: Prestarted | None = None
-        self.levels = [Level((), ()), *_levels()]
+        self.levels = [Level((), (), "print(end='')"), *_levels()]
         self.zygotes = [Zygote.first(self.levels[0], uid)]
         self.zygote_speaks()
+        self._rehearse()
+        self.launch = launch
+        self._get_ready(self.zygotes[0])
+
+    def _rehearse(self) -> None:
+        """Run a program of ours as any other, unheard.
+
+        Helpers were forked from us: what we touch for the first time afterwards has to be copied. Now is a
+        better time for that than the first job's.
+        """
+        host, null = posix.dup(1), posix.open("/dev/null", posix.O_WRONLY)
+        posix.dup2(null, 1)
+        self._perform(*wire.parse_job(wire.REHEARSAL))
+        posix.dup2(host, 1)
+        posix.close(host)
+        posix.close(null)
+        if left := self._clean():
+            raise SystemExit(f"the rehearsal left something: {left}")
 
     def zygote_speaks(self) -> None:
         """Take the last helper's message that it is ready, or its end; then begin the next, if preloading."""
@@ -74,11 +93,13 @@ class Runner:
             return
         last.ready = True
         if len(self.zygotes) == 1:
-            self._get_ready()
+            self._get_ready(last)
         elif not self._grow():
-            wire.send_facts(wire.PRELOADED, **facts)
             for zygote in self.zygotes:
                 zygote.park()
+                if zygote.parked is not None:
+                    zygote.parked.wait_ready()
+            wire.send_facts(wire.PRELOADED, seconds=facts["seconds"], held=self.counters.held())
 
     def _grow(self) -> bool:
         """Begin the next level; False if there is none."""
@@ -111,9 +132,8 @@ class Runner:
             seed(self.uid)  # it will import for itself
         return self.zygotes[min(wanted, len(self.zygotes) - 1)]
 
-    def _get_ready(self) -> None:
+    def _get_ready(self, zygote: Zygote) -> None:
         """Have a process wait for the next program, as an interpreter if the language has one that can."""
-        zygote = self.zygotes[-1]
         if not zygote.park() or self.launch is None or not self.launch.prestart:
             return
         process, zygote.parked = zygote.parked, None
@@ -139,32 +159,40 @@ class Runner:
     def run(self, payload: bytes) -> None:
         """Run one job to its end and report it."""
         header, code, stdin = wire.parse_job(payload)
+        zygote, lost = self._perform(header, code, stdin)
+        if not header["reset"]:
+            posix._exit(0)  # single use: the container ends by itself, and everything in it
+        if lost:
+            raise SystemExit("a helper died")
+        left = self._clean()
+        if left is None:
+            self._get_ready(zygote)
+        wire.send_facts(wire.CLEAN, clean=left is None, left=left)
+
+    def _perform(self, header: dict[str, Any], code: bytes, stdin: bytes) -> tuple[Zygote, bool]:
+        """Run a program and report it: the helper that it was forked from, and whether that died."""
         self.inputs.end()
         zygote = self._choose(code)
         prestarted = self._take_prestarted(header)
         if self.launch is not None and self.launch.compile and not self._compile(zygote, header, code):
-            job = None
-        else:
-            job = self._job(header, code, stdin, prestarted=prestarted)
-            if prestarted is None and not zygote.park():
-                raise SystemExit("a helper died")
-            facts = job.run(zygote)
-            facts["level"] = self.zygotes.index(zygote) if prestarted is None else 1
-            frames = [*job.held, (wire.EXIT, wire.facts_of(**facts))]
-            if self.wanted is None:
-                wire.send_all(frames)
-            else:
-                Collector(self.wanted, header["file"].encode(), self.inputs.placed, frames).collect(self.uid)
-        if not header["reset"]:
-            posix._exit(0)  # single use: the container ends by itself, and everything in it
-        if job is not None and job.zygote_lost:
+            return zygote, False
+        job = self._job(header, code, stdin, prestarted=prestarted)
+        if prestarted is None and not zygote.park():
             raise SystemExit("a helper died")
-        ours = {os.getpid()}.union(*(z.pids() for z in self.zygotes))
-        left = reset(self.uid, ours)
+        facts = job.run(zygote)
+        facts["level"] = self.zygotes.index(zygote) if prestarted is None else 1
+        frames = [*job.held, (wire.EXIT, wire.facts_of(**facts))]
+        if self.wanted is None:
+            wire.send_all(frames)
+        else:
+            Collector(self.wanted, header["file"].encode(), self.inputs.placed, frames).collect(self.uid)
+        return zygote, job.zygote_lost
+
+    def _clean(self) -> str | None:
+        """Make ready for another program: None, or what is left of the last one."""
+        left = reset(self.uid, {os.getpid()}.union(*(z.pids() for z in self.zygotes)))
         self.inputs, self.wanted = Inputs(self.uid), None
-        if left is None:
-            self._get_ready()
-        wire.send_facts(wire.CLEAN, clean=left is None, left=left)
+        return left
 
     def _job(self, header: dict[str, Any], code: bytes, stdin: bytes, **how: Any) -> Job:
         return Job(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MESSAGE = 1 << 16
 _INLINE = b"i"
 _BY_FILE = b"f"
+_READY = b"r"
 _DESCRIPTORS = socket.CMSG_LEN(5 * 4)
 
 
@@ -54,10 +55,11 @@ def receive_with(channel: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(unpack(f"{len(data) // 4}i", data))
 
 
-def wait(channel: socket.socket, uid: int) -> NoReturn:
+def wait(channel: socket.socket, rehearsal: str, uid: int) -> NoReturn:
     """In the forked process: get ready, wait for a program, run it. Ends when the channel does."""
     try:
-        guest.prepare()
+        guest.prepare(rehearsal)
+        channel.send(_READY)
         message, stdio = receive_with(channel)
         if not message:
             posix._exit(0)
@@ -79,6 +81,13 @@ class Parked:
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid = pid
         self._channel = channel
+        self._ready = False
+
+    def wait_ready(self) -> None:
+        """Wait until nothing is left to prepare, or the process is gone."""
+        if not self._ready:
+            self._ready = True
+            self._channel.recv(1)
 
     def start(self, job: dict[str, Any], code: bytes, stdio: tuple[int, ...]) -> None:
         """Hand over a program and its stdio. Works once; a process that is gone is told of elsewhere.
@@ -92,6 +101,7 @@ class Parked:
             descriptors.append(memory_file("program", message))
             message = _BY_FILE
         try:
+            self.wait_ready()  # a channel that is closed with something unread in it loses what was sent, too
             send_with(self._channel, message, descriptors)
         except OSError:
             return

@@ -8,7 +8,7 @@ by every fork.
 from __future__ import annotations
 
 import posix
-from struct import Struct, unpack_from
+from struct import Struct, pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ CLEAN = b"C"  # the reset ended
 
 #: A longer frame from the host is a fault of ours.
 LONGEST = 64 << 20
+
+
+#: What `parse_job` reads for a program of ours, in a file of this name.
+REHEARSED = "main.py"
+REHEARSAL = pack(">QBI", 1 << 16, 1, 0) + b"".join(
+    pack(">I", len(text)) + text for text in (b"print('a')\n", b"", REHEARSED.encode())
+)
 
 
 class Closed(Exception):

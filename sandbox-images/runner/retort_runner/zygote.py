@@ -20,7 +20,6 @@ import sys
 import time
 
 from retort_runner import parked
-from retort_runner.cgroup import Counters
 from retort_runner.guest import WORK
 from retort_runner.last import ONLY_AST
 from retort_runner.parked import Parked
@@ -37,11 +36,15 @@ _GROW = b"grow"
 
 
 class Level:
-    """`modules` to import, for programs with one of the words `mentions` in their text."""
+    """`modules` to import, for programs with one of the words `mentions` in their text.
 
-    def __init__(self, modules: tuple[str, ...], mentions: tuple[bytes, ...]) -> None:
+    `rehearsal` is a program of ours that does in small what such programs do.
+    """
+
+    def __init__(self, modules: tuple[str, ...], mentions: tuple[bytes, ...], rehearsal: str) -> None:
         self.modules = modules
         self.mentions = mentions
+        self.rehearsal = rehearsal
 
 
 def used(usage: resource.struct_rusage) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def used(usage: resource.struct_rusage) -> dict[str, Any]:
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
 
 
-def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int) -> NoReturn:
+def _serve(channel: socket.socket, modules: tuple[str, ...], rehearsal: str, uid: int) -> NoReturn:
     """Be the helper that has imported `modules`."""
     began = time.monotonic()
     if modules:
@@ -58,10 +61,12 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int) -> NoRetu
     # The compiler builds its types at its first use, which takes longer than to start a program.
     compile("0", "<string>", "exec")
     compile("0", "<string>", "exec", ONLY_AST)
+    with AsGuest(uid):
+        exec(rehearsal, {"__name__": "__main__"})  # what is imported or made at a first use is there for all
     # Everything so far is as good as immortal: programs neither scan nor copy it when they collect garbage.
     gc.collect()
     gc.freeze()
-    channel.send(marshal.dumps({"seconds": time.monotonic() - began, "held": Counters().held()}))
+    channel.send(marshal.dumps({"seconds": time.monotonic() - began}))
     while True:
         message, descriptors = parked.receive_with(channel)
         if not message:
@@ -76,8 +81,9 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], uid: int) -> NoRetu
         if pid == 0:
             channel.close()
             if message != _PARK:
-                _serve(theirs, marshal.loads(message[len(_GROW) :]), uid)
-            parked.wait(theirs, uid)
+                level = marshal.loads(message[len(_GROW) :])
+                _serve(theirs, level[0], level[1], uid)
+            parked.wait(theirs, rehearsal, uid)
         theirs.close()
         channel.send(marshal.dumps(pid))
         if message == _PARK:
@@ -110,6 +116,7 @@ class Zygote:
         self.channel = channel
         self.ready = False
         self.parked: Parked | None = None
+        self.owes = False  # word of the end of a program that told of it itself
 
     @classmethod
     def first(cls, level: Level, uid: int) -> Zygote:
@@ -123,7 +130,7 @@ class Zygote:
             os.dup2(null, 1)
             _signal.set_wakeup_fd(-1)
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            _serve(theirs, level.modules, uid)
+            _serve(theirs, level.modules, level.rehearsal, uid)
         theirs.close()
         return cls(pid, ours)
 
@@ -136,6 +143,9 @@ class Zygote:
         return marshal.loads(message) if message else None
 
     def _ask(self, what: bytes) -> tuple[int, socket.socket] | None:
+        if self.owes:
+            self.owes = False
+            self.receive()
         ours, theirs = parked.pair()
         try:
             parked.send_with(self.channel, what, [theirs.fileno()])
@@ -156,7 +166,7 @@ class Zygote:
 
     def grow(self, level: Level) -> Zygote | None:
         """Begin the helper of the next level. Only while nothing is parked here: the helper waits for that."""
-        answer = self._ask(_GROW + marshal.dumps(level.modules))
+        answer = self._ask(_GROW + marshal.dumps((level.modules, level.rehearsal)))
         return None if answer is None else Zygote(*answer)
 
     def pids(self) -> set[int]:
