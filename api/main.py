@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from api import openapi
 from api.addresses import networks
@@ -241,12 +242,21 @@ async def _plain_error(request: Request, error: Exception) -> Response:
         return nothing_here(request)
     kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
     details = {404: "there is nothing at this path", 405: f"{request.method} is not allowed at this path"}
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
     problem = Problem(
         kinds.get(error.status_code, Kind.BAD_REQUEST),
         details.get(error.status_code, error.detail),
-        headers=error.headers,
+        headers=headers,
     )
     return problem.response(request_id_of(request.scope))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of a path. The router itself names those of the first of its routes alone."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 def _list(text: str) -> list[str]:

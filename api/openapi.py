@@ -199,9 +199,18 @@ def operation(
     }
 
 
-def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
-    """The same operation, that answers with server-sent events."""
-    content = {"text/event-stream": {"schema": {"type": "string"}}}
+def event_stream(declared: dict[str, Any], names: list[str], description: str) -> dict[str, Any]:
+    """The same operation, that answers with server-sent events of these names; the schema is that of each."""
+    event = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "event": {"type": "string", "enum": names},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["id", "event", "data"],
+    }
+    content = {"text/event-stream": {"schema": event}}
     declared["response_class"] = Response  # which has no media type of its own
     declared["responses"][200] = {"description": description, "content": content}
     return declared
