@@ -79,12 +79,19 @@ SESSION_LOOKS = (
 
 def session_is_one_domain(stage: Stage) -> None:
     """A used sandbox goes to the same caller alone, and holds nothing of the run before."""
+    clean = "False None [] []\n"
     first = stage.run(SESSION_LEAVES, reuse="caller")
     assert first.job["verdict"] == "ok", first.err
     other = stage.run(SESSION_LOOKS, stage.alice, reuse="caller")
-    assert (other.usage["sandbox_reused"], other.job["stdout"]) == (False, "False None [] []\n")
-    own = stage.run(SESSION_LOOKS, reuse="caller")
-    assert (own.usage["sandbox_reused"], own.job["stdout"]) == (True, "False None [] []\n")
+    assert (other.usage["sandbox_reused"], other.job["stdout"]) == (False, clean)
+    for _ in range(20):  # a busy pool may have needed the room
+        own = stage.run(SESSION_LOOKS, reuse="caller")
+        assert own.job["stdout"] == clean
+        if own.usage["sandbox_reused"]:
+            break
+        stage.run(SESSION_LEAVES, reuse="caller")
+    else:
+        raise AssertionError("no sandbox was ever used again")
     single = stage.run(SESSION_LOOKS)
     assert single.usage["sandbox_reused"] is False
 
