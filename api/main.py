@@ -126,12 +126,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = services
     everything = (jobs, control, events, artifacts, files, webhooks, deliveries, callers, keys)
-    for module in (*everything, offers, models, stats, health):
-        app.include_router(module.router)
-    app.include_router(pages)
-    below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
-    if any(not isinstance(route, Guarded) for route in below):
+    routers = [module.router for module in (*everything, offers, models, stats, health)]
+    # Of the routers: the application itself knows only that it includes them.
+    routes = app.state.routes = [route for router in routers for route in router.routes]
+    below = [route for route in routes if is_guarded(getattr(route, "path", ""))]
+    if not below or any(not isinstance(route, Guarded) for route in below):
         raise TypeError("a route below /v1 is not of the class that looks at scopes")
+    for router in (*routers, pages):
+        app.include_router(router)
     openapi.install(app)
     return app
 
@@ -243,8 +245,8 @@ async def _plain_error(request: Request, error: Exception) -> Response:
     kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
     details = {404: "there is nothing at this path", 405: f"{request.method} is not allowed at this path"}
     headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed(request))
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        headers["Allow"] = ", ".join(allowed)
     problem = Problem(
         kinds.get(error.status_code, Kind.BAD_REQUEST),
         details.get(error.status_code, error.detail),
@@ -255,7 +257,7 @@ async def _plain_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """Every method of a path. The router itself names those of the first of its routes alone."""
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    routes = [each for each in request.app.state.routes if each.matches(request.scope)[0] != Match.NONE]
     return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
