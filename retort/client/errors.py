@@ -186,6 +186,10 @@ class QuotaExceeded(Refused, slug="quota-exceeded"):
     """429: a quota of the caller is used up."""
 
 
+class NoWebhooks(Refused, slug="no-webhooks"):
+    """503: the operator configured no key for the secrets of webhooks."""
+
+
 class Internal(Refused, slug="internal"):
     """500: a defect of the service; its log has more under `request_id`."""
 
