@@ -412,6 +412,7 @@ def test_every_check_refuses_what_is_nearly_right(house: House) -> None:
             return job
 
     job = asyncio.run(run())
+    assert job["verdict"] == "ok", job["stderr"]
     said = [line for line in job["stdout"].splitlines() if " is " in line]
     assert [line.partition(":")[0] for line in said] == expected, job["stderr"]
     assert "quicksort is refused: NameError" in said, "what was published lacks an import"
