@@ -1,6 +1,7 @@
 """What the routes of callers and of keys have in common."""
 
 import logging
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +18,15 @@ log = logging.getLogger(__name__)
 NO_CALLER = "there is no such caller"
 
 
-async def page_of(request: Request, statement: Any, *ids: str) -> tuple[list[Any], str | None]:
-    """A page of rows, and the cursor of the next."""
+async def page_of(
+    request: Request, statement: Any, given: Mapping[str, Any] | None = None, ids: Collection[str] = ()
+) -> tuple[list[Any], str | None]:
+    """A page of rows, and the cursor of the next. `ids` may be in the query; `given` are values beside."""
     query = query_of(request, "limit", "cursor", *ids)
     most = whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
     cursor = query.get("cursor")
     values: dict[str, Any] = {"b_below": None if cursor is None else read_cursor(cursor), "b_most": most + 1}
+    values |= given or {}
     for name in ids:
         values[f"b_{name}"] = _uuid(query[name], name) if name in query else None
     rows = list(await services_of(request).database.all(statement, values))

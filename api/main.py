@@ -32,7 +32,20 @@ from api.problems import Kind, Problem
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
-from api.routes import artifacts, callers, control, events, files, health, jobs, keys, models, offers, stats
+from api.routes import (
+    artifacts,
+    batches,
+    callers,
+    control,
+    events,
+    files,
+    health,
+    jobs,
+    keys,
+    models,
+    offers,
+    stats,
+)
 from api.services import Services
 from api.serving import Serving
 from api.settings import Settings, load_settings
@@ -88,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = load_settings()
     logs.configure(settings.log_level)
     services = _services(settings)
+    bodies = {files.PATH: settings.max_file_bytes, batches.PATH: settings.max_batch_bytes}
     app = FastAPI(
         title="Retort",
         version=_version(),
@@ -103,13 +117,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             # Small answers are not worth it; event streams are passed on as they come.
             Middleware(Compression, minimum_size=GZIP_BYTES, compresslevel=5),
             Middleware(Guard, services.keys, services.rates.admit),
-            Middleware(BodyLimit, settings.max_body_bytes, {files.PATH: settings.max_file_bytes}),
+            Middleware(BodyLimit, settings.max_body_bytes, bodies),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=_lifespan,
     )
     app.state.services = services
-    everything = (jobs, control, events, artifacts, files, callers, keys, offers, models, stats, health)
+    everything = (
+        jobs,
+        batches,
+        control,
+        events,
+        artifacts,
+        files,
+        callers,
+        keys,
+        offers,
+        models,
+        stats,
+        health,
+    )
     for module in everything:
         app.include_router(module.router)
     app.include_router(pages)

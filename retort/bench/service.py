@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 
-from retort.client import FINAL_STATES, Refused, Service, Unreachable
+from retort.client import FINAL_STATES, Config
+from retort.client.errors import Refused, UnexpectedAnswer, Unreachable
 
 WAIT_S = 60  # one long poll
 BETWEEN_S = 0.05  # two of them: a service for which too many wait answers at once
@@ -23,16 +24,16 @@ class BenchClient:
     """A connection to one service, for many jobs at the same time."""
 
     def __init__(
-        self, service: Service, connections: int, transport: httpx.AsyncBaseTransport | None = None
+        self, config: Config, connections: int, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         headers = {"User-Agent": "retort-bench"}
-        if service.key:
-            headers["Authorization"] = f"Bearer {service.key}"
-        local = httpx.URL(service.url).host in ("127.0.0.1", "::1", "localhost")
-        self._url = service.url
+        if config.api_key:
+            headers["Authorization"] = f"Bearer {config.api_key}"
+        local = httpx.URL(config.url).host in ("127.0.0.1", "::1", "localhost")
+        self._url = config.url
         self._reached = False
         self._http = httpx.AsyncClient(
-            base_url=service.url,
+            base_url=config.url,
             headers=headers,
             timeout=httpx.Timeout(10.0, read=WAIT_S + 30.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -55,7 +56,7 @@ class BenchClient:
         time is not ours to tell.
 
         Raises:
-            Refused, Unreachable: there is no such job.
+            RetortError: there is no such job.
         """
         headers = {"Prefer": f"wait={WAIT_S}", "Idempotency-Key": key}
         answer, begin, repeated = await self._patiently("POST", "/v1/jobs", json=dict(request), headers=headers)
@@ -71,7 +72,7 @@ class BenchClient:
         """One attempt in full.
 
         Raises:
-            Refused, Unreachable: there is none.
+            RetortError: there is none.
         """
         return await self.get(f"/v1/jobs/{job_id}/attempts/{number}")
 
@@ -79,7 +80,7 @@ class BenchClient:
         """What the service answers.
 
         Raises:
-            Refused, Unreachable: it does not.
+            RetortError: it does not.
         """
         answer, _, _ = await self._patiently("GET", path)
         return self._document(answer)
@@ -117,18 +118,10 @@ class BenchClient:
             document = None
         if answer.is_success and isinstance(document, dict):
             return document
-        raise Refused(answer.status_code, explain(self._url, answer.status_code, document))
-
-
-def explain(url: str, status: int, document: Any) -> str:
-    """A problem document in words."""
-    if not isinstance(document, dict) or "title" not in document:
-        return f"{url} answered {status}, and not as Retort does; is RETORT_URL right?"
-    lines = [f"{document['title']}: {document.get('detail') or status}"]
-    for error in document.get("errors") or ():
-        allowed = f" (allowed: {error['allowed']})" if error.get("allowed") else ""
-        lines.append(f"  {error.get('field')}: {error.get('message')}{allowed}")
-    return "\n".join(lines)
+        if isinstance(document, dict) and "title" in document:
+            raise Refused.of(document, answer.status_code)
+        told = f"{self._url} answered {answer.status_code}, and not as Retort does; is RETORT_URL right?"
+        raise UnexpectedAnswer(answer.status_code, told)
 
 
 def _no_gateway(answer: httpx.Response) -> bool:

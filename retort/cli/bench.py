@@ -131,7 +131,7 @@ def _bench(plan: "Plan", out: Path, spend: Decimal | None, *, fresh: bool, as_js
     from retort.bench.journal import JournalError
     from retort.bench.tasks import TaskError
     from retort.bench.writing import write
-    from retort.client import Refused, Unreachable
+    from retort.client.errors import ConfigError, Refused, UnexpectedAnswer, Unreachable
 
     try:
         with _progress() as progress:
@@ -142,7 +142,10 @@ def _bench(plan: "Plan", out: Path, spend: Decimal | None, *, fresh: bool, as_js
     except Refused as refused:
         typer.echo(f"retort: {refused}", err=True)
         return exits.of_refusal(refused.status)
-    except Unreachable as reason:
+    except ConfigError as error:
+        typer.echo(f"retort: {error}", err=True)
+        return exits.CONFIGURATION
+    except (Unreachable, UnexpectedAnswer) as reason:
         typer.echo(f"retort: {reason}; what was measured is kept, the same command goes on", err=True)
         return exits.UNREACHABLE
     except KeyboardInterrupt:
@@ -164,9 +167,9 @@ async def _measure(
     from retort.bench.service import BenchClient
     from retort.bench.tasks import TaskError
     from retort.bench.writing import JOURNAL
-    from retort.client import Service
+    from retort.client import Config
 
-    async with BenchClient(Service.find(), max(plan.concurrency, plan.burst)) as client:
+    async with BenchClient(Config.find(), max(plan.concurrency, plan.burst)) as client:
         plan = await _with_models(plan, client)
         if fresh:
             (out / JOURNAL).unlink(missing_ok=True)
@@ -183,7 +186,7 @@ async def _with_models(plan: "Plan", client: "BenchClient") -> "Plan":
     """The plan with the catalogue's names of its models; says so where none is asked though some could be."""
     from dataclasses import replace
 
-    from retort.client import Refused
+    from retort.bench.tasks import TaskError
 
     cards = (await client.get("/v1/models"))["models"]
     served = [card["name"] for card in cards if card["available"]]
@@ -195,9 +198,9 @@ async def _with_models(plan: "Plan", client: "BenchClient") -> "Plan":
     wanted = [name for each in plan.models for name in (served if each == "all" else [names.get(each, each)])]
     if missing := [name for name in wanted if name not in served]:
         allowed = ", ".join(served) or "none: no gateway is configured"
-        raise Refused(422, f"model: {missing[0]} is not served (allowed: {allowed})")
+        raise TaskError(f"model: {missing[0]} is not served (allowed: {allowed})")
     if not wanted:
-        raise Refused(422, "model: none is served; docs/models.md says how to configure a gateway")
+        raise TaskError("model: none is served; docs/models.md says how to configure a gateway")
     return replace(plan, models=tuple(dict.fromkeys(wanted)))
 
 
