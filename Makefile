@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile soak crowd clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile fuzz soak crowd clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ TIMES ?= 1
 
 hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
 	@RETORT_HOSTILE_TIER=$(TIER) RETORT_HOSTILE_TIMES=$(TIMES) $(PY) -m scripts.run_tests tests/hostile -n 2 --dist load $(ARGS)
+
+fuzz: $(STAMP) ## Try the whole HTTP contract with 20,000 generated requests (ARGS="--cases 500 --seed 7")
+	@$(PY) -m tests.fuzz.run $(ARGS)
 
 soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jobs 500" for a trial)
 	@$(RETORT) engine ensure

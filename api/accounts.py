@@ -19,10 +19,17 @@ NO_CALLER = "there is no such caller"
 
 
 async def page_of(
-    request: Request, statement: Any, given: Mapping[str, Any] | None = None, ids: Collection[str] = ()
+    request: Request,
+    statement: Any,
+    given: Mapping[str, Any] | None = None,
+    ids: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> tuple[list[Any], str | None]:
-    """A page of rows, and the cursor of the next. `ids` may be in the query; `given` are values beside."""
-    query = query_of(request, "limit", "cursor", *ids)
+    """A page of rows, and the cursor of the next.
+
+    `ids` are query parameters that are ids, `known` others that were read already; `given` are values beside.
+    """
+    query = query_of(request, "limit", "cursor", *ids, *known)
     most = whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
     cursor = query.get("cursor")
     values: dict[str, Any] = {"b_below": None if cursor is None else read_cursor(cursor), "b_most": most + 1}

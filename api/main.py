@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from api import openapi
 from api.addresses import networks
@@ -37,6 +38,7 @@ from api.routes import (
     batches,
     callers,
     control,
+    deliveries,
     events,
     files,
     health,
@@ -45,6 +47,7 @@ from api.routes import (
     models,
     offers,
     stats,
+    webhooks,
 )
 from api.services import Services
 from api.serving import Serving
@@ -57,6 +60,7 @@ from domain.catalogue import Catalogue, CatalogueError, load_catalogue
 from domain.languages import load_languages
 from domain.limits import load_profiles
 from domain.quotas import Quotas
+from domain.sealing import Sealer, sealer_of
 from domain.tasks import load_task_rules
 from storage.store import Storage, default_url
 
@@ -123,26 +127,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    everything = (
-        jobs,
-        batches,
-        control,
-        events,
-        artifacts,
-        files,
-        callers,
-        keys,
-        offers,
-        models,
-        stats,
-        health,
-    )
-    for module in everything:
-        app.include_router(module.router)
-    app.include_router(pages)
-    below = [route for route in app.routes if is_guarded(getattr(route, "path", ""))]
-    if any(not isinstance(route, Guarded) for route in below):
+    everything = (jobs, batches, control, events, artifacts, files, webhooks, deliveries, callers, keys)
+    routers = [module.router for module in (*everything, offers, models, stats, health)]
+    # Of the routers: the application itself knows only that it includes them.
+    routes = app.state.routes = [route for router in routers for route in router.routes]
+    below = [route for route in routes if is_guarded(getattr(route, "path", ""))]
+    if not below or any(not isinstance(route, Guarded) for route in below):
         raise TypeError("a route below /v1 is not of the class that looks at scopes")
+    for router in (*routers, pages):
+        app.include_router(router)
     openapi.install(app)
     return app
 
@@ -155,7 +148,7 @@ def _cors(origins: list[str]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
             max_age=600,
@@ -201,6 +194,7 @@ def _services(settings: Settings) -> Services:
         room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
         seconds=Seconds(database),
         rates=Rates(client, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst)),
+        sealer=_sealer(settings),
     )
 
 
@@ -209,6 +203,14 @@ def _catalogue(settings: Settings) -> Catalogue:
         return load_catalogue(settings.catalogue)
     except CatalogueError as error:
         raise SystemExit(f"cannot start with these settings: RETORT_CATALOGUE: {error}") from None
+
+
+def _sealer(settings: Settings) -> Sealer | None:
+    key = settings.webhook_key
+    try:
+        return sealer_of(None if key is None else key.get_secret_value(), settings.webhook_key_file)
+    except ValueError as error:
+        raise SystemExit(f"cannot start with these settings: RETORT_WEBHOOK_KEY: {error}") from None
 
 
 @asynccontextmanager
@@ -244,12 +246,21 @@ async def _plain_error(request: Request, error: Exception) -> Response:
         return nothing_here(request)
     kinds = {404: Kind.NOT_FOUND, 405: Kind.METHOD_NOT_ALLOWED}
     details = {404: "there is nothing at this path", 405: f"{request.method} is not allowed at this path"}
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        headers["Allow"] = ", ".join(allowed)
     problem = Problem(
         kinds.get(error.status_code, Kind.BAD_REQUEST),
         details.get(error.status_code, error.detail),
-        headers=error.headers,
+        headers=headers,
     )
     return problem.response(request_id_of(request.scope))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of a path. The router itself names those of the first of its routes alone."""
+    routes = [each for each in request.app.state.routes if each.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 def _list(text: str) -> list[str]:

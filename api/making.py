@@ -1,4 +1,4 @@
-"""Making callers and keys, once for each Idempotency-Key. Jobs have a way of their own, which costs less."""
+"""Making callers, keys and webhooks, once for each Idempotency-Key. Jobs have a cheaper way of their own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,8 @@ from api.once import EARLIER, Earlier, Once, insert_once
 from api.problems import Kind, Problem, unavailable
 from api.services import Services
 from domain import accounts
-from domain.tables import api_keys, callers
+from domain.tables import api_keys, callers, webhooks
+from domain.webhook_statements import WEBHOOK_COLUMNS
 
 CALLER_ONCE: Executable = insert_once(
     callers,
@@ -36,6 +37,19 @@ KEY_ONCE: Executable = insert_once(
         "expires_at": accounts.IN_SECONDS,
     },
     accounts.KEY_COLUMNS,
+)
+
+WEBHOOK_ONCE: Executable = insert_once(
+    webhooks,
+    {
+        "id": bindparam("b_id", type_=Uuid),
+        "caller_id": bindparam("b_caller_id", type_=Uuid),
+        "url": bindparam("b_url", type_=Text),
+        "description": bindparam("b_description", type_=Text),
+        "events": bindparam("b_events", type_=ARRAY(Text)),
+        "secret": bindparam("b_secret", type_=LargeBinary),
+    },
+    WEBHOOK_COLUMNS,
 )
 
 

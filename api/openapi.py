@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from api import account_schemas, batch_schemas, filters, paging, schemas, stat_schemas
+from api import account_schemas, batch_schemas, filters, paging, schemas, stat_schemas, webhook_schemas
 from api.auth import SCOPE_FIELD, is_guarded
 from api.batch_lines import NDJSON
+from api.links import add_links
 from api.problems import MEDIA_TYPE, Kind
 from domain.quotas import Scope
 from domain.states import State, Verdict
@@ -147,14 +148,14 @@ EXAMPLES: dict[str, Any] = {
 #: Every type of a body, by the name it has in the document.
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for module in (schemas, account_schemas, batch_schemas, stat_schemas)
+    for module in (schemas, account_schemas, batch_schemas, stat_schemas, webhook_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
 }
 MODELS.pop("BaseModel")
 
 #: Bodies that may be left out.
-OPTIONAL = (schemas.RerunRequest,)
+OPTIONAL = (schemas.RerunRequest, webhook_schemas.SecretRotation)
 
 
 def operation(
@@ -206,9 +207,18 @@ def operation(
     }
 
 
-def event_stream(declared: dict[str, Any], description: str) -> dict[str, Any]:
-    """The same operation, that answers with server-sent events."""
-    content = {"text/event-stream": {"schema": {"type": "string"}}}
+def event_stream(declared: dict[str, Any], names: list[str], description: str) -> dict[str, Any]:
+    """The same operation, that answers with server-sent events of these names; the schema is that of each."""
+    event = {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "event": {"type": "string", "enum": names},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["id", "event", "data"],
+    }
+    content = {"text/event-stream": {"schema": event}}
     declared["response_class"] = Response  # which has no media type of its own
     declared["responses"][200] = {"description": description, "content": content}
     return declared
@@ -283,6 +293,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for declared in methods.values():
             _complete(path, declared)
+    add_links(document["paths"])
     return document
 
 

@@ -40,6 +40,7 @@ class Kind(Enum):
     QUOTA_EXCEEDED = ("quota-exceeded", 429, "A quota of yours is used up")
     INTERNAL = ("internal", 500, "Something went wrong on our side")
     NO_GATEWAY = ("no-gateway", 503, "No model gateway is configured")
+    NO_WEBHOOKS = ("no-webhooks", 503, "Webhooks are not configured")
     OVERLOADED = ("overloaded", 503, "Too many jobs wait already")
     UNAVAILABLE = ("unavailable", 503, "The service cannot answer now")
 

@@ -17,6 +17,7 @@ from api.settings import Settings
 from api.teller import Teller
 from api.waiting import Waiting
 from domain.catalogue import Catalogue
+from domain.sealing import Sealer
 from storage.store import Storage
 
 
@@ -39,6 +40,7 @@ class Services:
     seconds: Seconds
     rates: Rates
     serving: Serving
+    sealer: Sealer | None  # None: no key for secrets is configured
 
 
 def services_of(request: Request) -> Services:

@@ -14,6 +14,8 @@ HOUSE = Path(__file__).resolve().parent.parent
 #: The API needs none of what else is in our environment: no Docker socket, no key of a model gateway.
 _API_MAY_SEE = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 _API_MAY_NOT_SEE_PREFIX = "RETORT_GATEWAY"
+#: What opens the secrets of webhooks: for the API, which makes them, and for who sends.
+WEBHOOK_KEYS = ("RETORT_WEBHOOK_KEY", "RETORT_WEBHOOK_KEY_FILE")
 _API_MAY_SEE_PREFIXES = ("RETORT_", "LC_", "PG", "PYTHON", "SSL_CERT_")
 
 
@@ -49,12 +51,18 @@ def for_api(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def for_hooks(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that the sender of webhooks gets: as the API, but without the storage."""
+    return {name: value for name, value in for_api(env).items() if not name.startswith("AWS_")}
+
+
 def for_workers(env: Mapping[str, str], instance: str) -> tuple[dict[str, str], dict[str, str] | None]:
     """The environments of the worker that runs programs and of the one that asks models.
 
     Each lacks what it need not have: the first the keys of gateways, the second the sandboxes. There is no
     second where no gateway is configured, or where the setting RETORT_SERVES says what one worker does.
     """
+    env = {name: value for name, value in env.items() if name not in WEBHOOK_KEYS}
     configured = any(env.get(name) for name in ("RETORT_GATEWAY_URL", "RETORT_GATEWAYS"))
     if env.get("RETORT_SERVES") or not configured:
         return dict(env), None
@@ -77,6 +85,11 @@ def first_key(name: str) -> list[str]:
 def api() -> list[str]:
     """Serve HTTP, where RETORT_HOST and RETORT_PORT say."""
     return python("api")
+
+
+def hooks() -> list[str]:
+    """Send webhooks."""
+    return python("worker.hooks.main")
 
 
 def models_check() -> list[str]:

@@ -4,6 +4,7 @@
   lock          held by the running supervisor, whose process id is in it
   up.json       what it knows of its processes, for `retort status`
   api-key       the first key, readable by the owner alone
+  webhook-key   what seals the secrets of webhooks, likewise
   logs/         one file for each process
   postgres/  valkey/  run/     data and sockets of the embedded servers
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -43,6 +45,7 @@ class StateFolder:
         self._lock = self.root / "lock"
         self._status = self.root / "up.json"
         self._api_key = self.root / "api-key"
+        self._webhook_key = self.root / "webhook-key"
 
     @classmethod
     def find(cls) -> "StateFolder":
@@ -135,6 +138,12 @@ class StateFolder:
     def keep_api_key(self, key: str) -> None:
         """Store it, readable by the owner alone."""
         self._replace(self._api_key, key + "\n")
+
+    def webhook_key_file(self) -> Path:
+        """Where the key is that seals the secrets of webhooks; made once, and never changed by us."""
+        if not self._webhook_key.exists():
+            self._replace(self._webhook_key, secrets.token_urlsafe(32) + "\n")
+        return self._webhook_key
 
     @staticmethod
     def _replace(path: Path, text: str) -> None:

@@ -22,8 +22,8 @@ from retort.logs import Follower
 from retort.processes import Program
 from retort.state import StateFolder
 
-#: The processes that do jobs' steps: programs, and questions to models where a gateway is configured.
-WORKERS = ("worker", "models")
+#: The processes beside the API: programs, questions to models where a gateway is configured, and webhooks.
+WORKERS = ("worker", "models", "hooks")
 
 TICK_S = 0.1
 CHECK_EVERY_S = 5.0  # once ready; before that at every other tick
@@ -134,6 +134,8 @@ class Supervisor:
             RETORT_HOST=self._options.host,
             RETORT_PORT=str(self._port),
         )
+        if not any(env.get(name) for name in commands.WEBHOOK_KEYS):
+            env["RETORT_WEBHOOK_KEY_FILE"] = str(self._state.webhook_key_file())
         if not self._asked_to_stop:
             self._once("the migrations", commands.migrate(), env)
             self._first_key(env)
@@ -151,6 +153,10 @@ class Supervisor:
                     "models",
                     Program("models", commands.worker(), log=self._log("models"), env=models, steps=polite),
                 )
+            self._launch(
+                "hooks",
+                Program("hooks", commands.hooks(), log=self._log("hooks"), env=commands.for_hooks(env),
+                        steps=((signal.SIGTERM, 15.0),)))  # fmt: skip
             self._say("retort", f"started in {time.monotonic() - began:.1f} s; waiting until it is ready")
 
     def _embedded(self, name: str, kind: type[Postgres] | type[Valkey]) -> str:

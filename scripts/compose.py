@@ -34,7 +34,7 @@ from worker.sandbox.context import extra_authorities, package_arguments
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".retort" / "compose"
 ENV_FILE = ROOT / ".env"
-SECRETS = ("postgres_password", "valkey_password")
+SECRETS = ("postgres_password", "valkey_password", "webhook_key")
 TARGETS = ("service", "postgres", "valkey")
 BUILD_SILENCE_S = 900
 
@@ -95,7 +95,7 @@ def socket_file() -> Path:
 
 
 def make_secrets(folder: Path) -> None:
-    """Passwords of the servers, once made never changed, and a place for the keys of model gateways.
+    """Passwords, the key for secrets of webhooks, once made never changed, and a place for keys of gateways.
 
     Compose hands files on with the owner and mode that they have here, and the users inside containers are
     none of this machine's. So the files can be read by all, and the folder entered by its owner alone.

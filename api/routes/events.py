@@ -39,7 +39,8 @@ _RESUME = {
             problems=(Kind.NOT_FOUND, Kind.INVALID, Kind.OVERLOADED),
             parameters=[_RESUME],
         ),
-        "`state`, `attempt`, `stdout`, `stderr` and `done`, each with JSON as its data.",
+        ["state", "attempt", "stdout", "stderr", "done"],
+        "What happened and happens, each with JSON as its data.",
     ),
 )
 async def events(request: Request, job_id: str) -> Response:

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from retort.client import FINAL_STATES, Config
-from retort.client.errors import Refused, UnexpectedAnswer, Unreachable
+from retort.client import FINAL_STATES, Config, Refused, UnexpectedAnswer, Unreachable
 
 WAIT_S = 60  # one long poll
 BETWEEN_S = 0.05  # two of them: a service for which too many wait answers at once
@@ -24,16 +23,16 @@ class BenchClient:
     """A connection to one service, for many jobs at the same time."""
 
     def __init__(
-        self, config: Config, connections: int, transport: httpx.AsyncBaseTransport | None = None
+        self, service: Config, connections: int, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         headers = {"User-Agent": "retort-bench"}
-        if config.api_key:
-            headers["Authorization"] = f"Bearer {config.api_key}"
-        local = httpx.URL(config.url).host in ("127.0.0.1", "::1", "localhost")
-        self._url = config.url
+        if service.api_key:
+            headers["Authorization"] = f"Bearer {service.api_key}"
+        local = httpx.URL(service.url).host in ("127.0.0.1", "::1", "localhost")
+        self._url = service.url
         self._reached = False
         self._http = httpx.AsyncClient(
-            base_url=config.url,
+            base_url=service.url,
             headers=headers,
             timeout=httpx.Timeout(10.0, read=WAIT_S + 30.0, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
@@ -56,7 +55,7 @@ class BenchClient:
         time is not ours to tell.
 
         Raises:
-            RetortError: there is no such job.
+            Refused, Unreachable: there is no such job.
         """
         headers = {"Prefer": f"wait={WAIT_S}", "Idempotency-Key": key}
         answer, begin, repeated = await self._patiently("POST", "/v1/jobs", json=dict(request), headers=headers)
@@ -72,7 +71,7 @@ class BenchClient:
         """One attempt in full.
 
         Raises:
-            RetortError: there is none.
+            Refused, Unreachable: there is none.
         """
         return await self.get(f"/v1/jobs/{job_id}/attempts/{number}")
 
@@ -80,7 +79,7 @@ class BenchClient:
         """What the service answers.
 
         Raises:
-            RetortError: it does not.
+            Refused, Unreachable: it does not.
         """
         answer, _, _ = await self._patiently("GET", path)
         return self._document(answer)
@@ -118,10 +117,14 @@ class BenchClient:
             document = None
         if answer.is_success and isinstance(document, dict):
             return document
-        if isinstance(document, dict) and "title" in document:
-            raise Refused.of(document, answer.status_code)
-        told = f"{self._url} answered {answer.status_code}, and not as Retort does; is RETORT_URL right?"
-        raise UnexpectedAnswer(answer.status_code, told)
+        raise explained(self._url, answer.status_code, document)
+
+
+def explained(url: str, status: int, document: Any) -> Refused | UnexpectedAnswer:
+    """A problem document as an exception."""
+    if isinstance(document, dict) and "title" in document:
+        return Refused.of(document, status)
+    return UnexpectedAnswer(status, f"{url} answered {status}, and not as Retort does; is RETORT_URL right?")
 
 
 def _no_gateway(answer: httpx.Response) -> bool:

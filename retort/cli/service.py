@@ -69,7 +69,7 @@ def up(
 
 
 def _say(source: str, line: str) -> None:
-    colour = {"retort": "32", "api": "36", "worker": "35", "models": "34"}[source]
+    colour = {"retort": "32", "api": "36", "worker": "35", "models": "34", "hooks": "33"}[source]
     name = f"\x1b[{colour}m{source:<6}\x1b[0m" if sys.stdout.isatty() else f"{source:<6}"
     for part in line.splitlines() or [""]:
         try:

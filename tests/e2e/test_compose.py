@@ -25,7 +25,7 @@ SETTINGS = {
     "RETORT_GATEWAY_MODELS": "gpt-4.1",
     "RETORT_GATEWAY_KEY_FILE": "/run/gateways/key",
 }
-OURS = {"api", "migrations", "images", "sandbox-worker", "model-worker"}
+OURS = {"api", "migrations", "images", "sandbox-worker", "model-worker", "webhook-worker"}
 ALL = OURS | {"postgres", "valkey", "scripted"}
 JOBS = 30
 
@@ -146,7 +146,7 @@ def test_no_process_has_both_the_docker_socket_and_a_key_or_reaches_another(serv
         for network in each.attrs["NetworkSettings"]["Networks"].values()
     ]
     found = {}
-    for name in ("api", "sandbox-worker", "model-worker"):
+    for name in ("api", "sandbox-worker", "model-worker", "webhook-worker"):
         container = service.of(name)[0]
         own = {network["IPAddress"] for network in container.attrs["NetworkSettings"]["Networks"].values()}
         others = [entry for entry in everyone if entry[1] not in own]
@@ -155,6 +155,7 @@ def test_no_process_has_both_the_docker_socket_and_a_key_or_reaches_another(serv
         "api": {"socket": False, "key": False, "names": ["postgres", "valkey"]},
         "model-worker": {"socket": False, "key": True, "names": ["postgres", "scripted", "valkey"]},
         "sandbox-worker": {"socket": True, "key": False, "names": ["postgres", "sandbox-worker", "valkey"]},
+        "webhook-worker": {"socket": False, "key": False, "names": ["postgres"]},
     }
     for each in running(service):  # also those without Python: they are given neither
         mounts = {mount["Destination"] for mount in each.attrs["Mounts"]}

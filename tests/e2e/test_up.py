@@ -146,7 +146,7 @@ def test_env_is_what_another_shell_needs(service: Install) -> None:
 def test_status_knows_every_process(service: Install) -> None:
     found = service.status()
     assert found["ready"] is True
-    assert set(found["processes"]) == {"postgres", "valkey", "api", "worker"}
+    assert set(found["processes"]) == {"postgres", "valkey", "api", "worker", "hooks"}
     assert all(facts["running"] for facts in found["processes"].values())
     assert service.call("status").returncode == 0
 
@@ -169,7 +169,7 @@ def test_the_key_is_in_no_log_and_no_command_line(service: Install) -> None:
         assert key.encode() not in Path(f"/proc/{facts['pid']}/environ").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["worker", "api", "valkey", "postgres"])
+@pytest.mark.parametrize("name", ["hooks", "worker", "api", "valkey", "postgres"])
 def test_a_process_that_crashes_is_started_again(name: str, service: Install) -> None:
     before = service.status()["processes"][name]["pid"]
     os.kill(before, signal.SIGKILL)

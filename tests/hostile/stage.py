@@ -23,6 +23,7 @@ from tests.hostile.contract import Contract
 from tests.hostile.entries import Document, Result
 from tests.integration.api.harness import Server
 from tests.models import scripted_process
+from tests.receivers import sending
 
 #: Cells kept warm of each language, and jobs at a time. The pool neither grows nor shrinks, so that what is
 #: left can be counted.
@@ -48,6 +49,17 @@ IMPATIENT = {
 }
 REFINE = "queue_s = 0.001  # a task does not wait for another model\n"
 
+#: The only address inside that webhooks may lead to, and time as the stage's sender scales it.
+RECEIVER_HOST = "127.0.0.8"
+HOOKS = {"webhook_networks": f"{RECEIVER_HOST}/32", "webhook_http": "true"}
+SCALED = {
+    "webhook_timeout_s": "1",
+    "webhook_retry_s": "0.05",
+    "webhook_retry_most_s": "0.5",
+    "webhook_give_up_s": "3",
+    "webhook_poll_s": "0.1",
+}
+
 FINAL = frozenset({"finished", "cancelled", "broken"})
 
 
@@ -69,6 +81,7 @@ class Stage:
         self._threads = ThreadPoolExecutor(16, "client")
         self._closing = ExitStack()
         self.model_key = f"hk_{secrets.token_urlsafe(32)}"
+        self.webhook_key = secrets.token_urlsafe(32)
 
     def raise_up(self) -> None:
         """Start everything and wait until it is warm."""
@@ -80,7 +93,15 @@ class Stage:
         environment["RETORT_STORAGE_URL"] = (self.folder / "storage").as_uri()
         urls = (self.postgres.url, self.valkey.url)
         self.server = Server(
-            self.folder / "api.log", *urls, runtime=self.tier, refusals_per_s="0.5", **environment
+            self.folder / "api.log",
+            *urls,
+            runtime=self.tier,
+            refusals_per_s="0.5",
+            webhook_key=self.webhook_key,
+            **(HOOKS | environment),
+        )
+        self._closing.enter_context(
+            sending(self.folder / "hooks.log", self.postgres.url, self.webhook_key, **HOOKS, **SCALED)
         )
         self.worker = Worker(
             self.folder / "worker.log",
@@ -212,7 +233,8 @@ class Stage:
 
     def logs(self) -> str:
         """All that API and worker have logged."""
-        return self.server.log.read_text() + self.worker.log.read_text()
+        names = ("api.log", "worker.log", "hooks.log")
+        return "".join((self.folder / name).read_text() for name in names)
 
 
 @contextmanager

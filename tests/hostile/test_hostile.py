@@ -14,7 +14,6 @@ import pytest
 
 from tests.hostile.catalogue import (
     artifacts,
-    awaited,
     files,
     http,
     inputs,
@@ -28,6 +27,7 @@ from tests.hostile.catalogue import (
     runner,
     service,
     tenancy,
+    webhooks,
 )
 from tests.hostile.entries import Entry, Program
 from tests.hostile.invariants import Invariants
@@ -38,7 +38,7 @@ ENTRIES: list[Entry] = [
     entry
     for group in (
         *(processes, memory, files, artifacts, inputs, output, lifecycle, runner, network, kernel),
-        *(tenancy, service, models, http),
+        *(tenancy, service, webhooks, models, http),
     )
     for entry in group.ENTRIES
 ]
@@ -90,13 +90,6 @@ def test_hostile(entry: Entry, turn: int, stage: Stage, invariants: Invariants) 
 
 
 def test_every_entry_has_a_name_of_its_own() -> None:
-    names = [entry.name for entry in ENTRIES] + [entry.name for entry in awaited.ENTRIES]
+    names = [entry.name for entry in ENTRIES]
     assert len(names) == len(set(names))
     assert all(name.isidentifier() for name in names)
-
-
-def test_nothing_waits_for_what_is_there(stage: Stage) -> None:
-    """Who adds a path to the contract writes the entries that waited for it."""
-    paths = stage.contract.paths
-    overdue = [e.name for e in awaited.ENTRIES if e.path and any(e.path in path for path in paths)]
-    assert overdue == []

@@ -25,8 +25,7 @@ from retort.bench.measurement import EXECUTION, Judgement
 from retort.bench.plan import Plan
 from retort.bench.service import BenchClient
 from retort.bench.tasks import Check, Task
-from retort.client import Config
-from retort.client.errors import Refused, UnexpectedAnswer
+from retort.client import Config, Refused, UnexpectedAnswer
 from worker.checks import first_difference as of_the_service
 
 RIGHT, WRONG, ERROR = Judgement
@@ -216,8 +215,8 @@ def ask_service(answer: Callable[[httpx.Request], httpx.Response]) -> tuple[dict
     """Run a job against a transport."""
 
     async def run() -> tuple[dict[str, Any], float | None]:
-        config = Config(url="http://127.0.0.1:1", api_key="k")
-        async with BenchClient(config, 2, httpx.MockTransport(answer)) as client:
+        service = Config("http://127.0.0.1:1", "k")
+        async with BenchClient(service, 2, httpx.MockTransport(answer)) as client:
             return await client.run({"code": "1"}, "key")
 
     return asyncio.run(run())

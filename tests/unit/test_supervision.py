@@ -93,6 +93,23 @@ def test_the_api_gets_neither_model_keys_nor_the_engine() -> None:
     assert commands.for_api(env) == {"PATH": "p", "RETORT_REDIS_URL": "r", "LC_ALL": "C"}
 
 
+def test_workers_do_not_get_the_key_to_secrets_of_webhooks() -> None:
+    key = {"RETORT_WEBHOOK_KEY_FILE": "f"}
+    env = {
+        "PATH": "p",
+        "RETORT_GATEWAY_URL": "g",
+        "AWS_ACCESS_KEY_ID": "a",
+        "RETORT_STORAGE_URL": "s3://b",
+        **key,
+    }
+    for given in commands.for_workers(env, "x"):
+        assert given is not None
+        assert not key.keys() & given.keys()
+    for alone in commands.for_workers({"PATH": "p", **key}, "x")[:1]:
+        assert alone == {"PATH": "p"}
+    assert commands.for_hooks(env) == {"PATH": "p", "RETORT_STORAGE_URL": "s3://b", **key}
+
+
 def test_the_api_gets_the_keys_of_a_bucket_where_files_are_in_one() -> None:
     secret = {"AWS_SECRET_ACCESS_KEY": "s"}
     for url, expected in (("file:///folder", {}), ("s3://bucket", secret)):

@@ -13,7 +13,10 @@ from tests.integration.api.harness import Contract, Server, Store
 def server(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The API with its usual settings, but no memory of keys: each test has keys of its own."""
     log = tmp_path_factory.mktemp("api") / "log"
-    served = Server(log, database_url, redis_url, key_cache_s="0", models_cache_s="0")
+    key = "a key for the secrets of webhooks, in tests alone"
+    served = Server(
+        log, database_url, redis_url, key_cache_s="0", models_cache_s="0", webhook_key=key, max_webhooks="3"
+    )
     yield served
     served.stop()
 

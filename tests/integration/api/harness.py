@@ -62,7 +62,7 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in self.log.read_bytes().splitlines()]
 
     def stop(self) -> int:
         """Ask it to end, and wait until it has."""

@@ -33,7 +33,18 @@ class Operation:
     def filled(self, **ids: str) -> str:
         """Its path, with ids that exist or that do not."""
         found = self.path
-        for name in ("job_id", "batch_id", "caller_id", "key_id", "file_id", "number", "name"):
+        names = (
+            "job_id",
+            "batch_id",
+            "caller_id",
+            "key_id",
+            "file_id",
+            "webhook_id",
+            "delivery_id",
+            "number",
+            "name",
+        )
+        for name in names:
             found = found.replace(f"{{{name}}}", ids.get(name, "1" if name == "number" else str(uuid4())))
         assert "{" not in found, f"{self.path} has a parameter that this test does not fill"
         return found

@@ -68,7 +68,7 @@ def test_what_is_not_there(client: httpx.Client, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/jobs", {"GET", "POST"}),
-        ("PUT", "/v1/jobs/x", {"GET"}),
+        ("PUT", "/v1/jobs/x", {"DELETE", "GET"}),
         ("OPTIONS", "/v1/jobs", {"GET", "POST"}),
         ("POST", "/healthz", {"GET"}),
     ],
@@ -76,7 +76,7 @@ def test_what_is_not_there(client: httpx.Client, path: str) -> None:
 def test_wrong_methods(client: httpx.Client, method: str, path: str, allowed: set[str]) -> None:
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["type"]) == (405, "urn:retort:problem:method-not-allowed")
-    assert {name.strip() for name in answer.headers["allow"].split(",")} <= allowed
+    assert {name.strip() for name in answer.headers["allow"].split(",")} == allowed
     assert "access-control-allow-origin" not in answer.headers
 
 
