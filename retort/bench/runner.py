@@ -41,7 +41,7 @@ class Runner:
         """Measure; whether everything was measured, False where the money ended.
 
         Raises:
-            ClientError: the service refused a request, or went away. What was measured is kept.
+            RetortError: the service refused a request, or went away. What was measured is kept.
         """
         try:
             await self._all()

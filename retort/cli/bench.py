@@ -131,7 +131,7 @@ def _bench(plan: "Plan", out: Path, spend: Decimal | None, *, fresh: bool, as_js
     from retort.bench.journal import JournalError
     from retort.bench.tasks import TaskError
     from retort.bench.writing import write
-    from retort.client import Refused, RetortError
+    from retort.client.errors import ConfigError, Refused, UnexpectedAnswer, Unreachable
 
     try:
         with _progress() as progress:
@@ -142,7 +142,10 @@ def _bench(plan: "Plan", out: Path, spend: Decimal | None, *, fresh: bool, as_js
     except Refused as refused:
         typer.echo(f"retort: {refused}", err=True)
         return exits.of_refusal(refused.status)
-    except RetortError as reason:
+    except ConfigError as error:
+        typer.echo(f"retort: {error}", err=True)
+        return exits.CONFIGURATION
+    except (Unreachable, UnexpectedAnswer) as reason:
         typer.echo(f"retort: {reason}; what was measured is kept, the same command goes on", err=True)
         return exits.UNREACHABLE
     except KeyboardInterrupt:
