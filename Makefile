@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile fuzz soak clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile fuzz soak crowd clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jo
 	@$(RETORT) engine ensure
 	@$(PY) -m worker.sandbox.images build --quiet
 	@$(PY) -m tests.hostile.soak $(ARGS)
+
+crowd: $(STAMP) ## Run 1,000 tasks at once against a gateway that keeps a strict watch (ARGS="--jobs 10000")
+	@$(RETORT) engine ensure
+	@$(PY) -m worker.sandbox.images build --quiet
+	@$(PY) -m tests.crowd.run $(ARGS)
 
 bench: $(STAMP) ## Measure; give the machine to it alone (ARGS=--quick for a trial)
 	@$(RETORT) engine ensure

@@ -1,10 +1,12 @@
 """Callers and keys, as requests and answers carry them."""
 
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from api.schemas import Answer, Strict, Text
 from domain.quotas import Scope
@@ -17,6 +19,24 @@ LimitName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 Whole = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
+#: More than any price is; what Redis counts in fits a number up to nine times as much.
+MOST_USD = 1_000_000
+
+
+def _usd(given: float | str) -> str:
+    """An amount as it is stored: decimal text."""
+    try:
+        amount = Decimal(str(given))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or not 0 <= amount <= MOST_USD or amount != round(amount, 9):
+        raise PydanticCustomError("usd", f"must be from 0 to {MOST_USD}, with 9 decimals at most")
+    return f"{amount:f}"
+
+
+Usd = Annotated[float | str, AfterValidator(_usd)]
+
+
 class QuotasRequest(Strict):
     """Quotas of a caller. What is missing or null is the service's default."""
 
@@ -26,6 +46,13 @@ class QuotasRequest(Strict):
     queued: Whole | None = Field(default=None, description="Jobs that wait.")
     execution_s_per_day: float | None = Field(
         default=None, ge=0, le=1e12, allow_inf_nan=False, description="Wall time of programs in a UTC day."
+    )
+    model_usd_per_day: Usd | None = Field(
+        default=None,
+        description="US dollars that models may cost in a UTC day; a number, or decimal text.",
+    )
+    retention_days: int | None = Field(
+        default=None, ge=1, le=36_500, description="Days for which jobs are kept after their end."
     )
     ceilings: dict[LimitName, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default={}, max_length=32, description="The highest value of a job's limits, by the limit's name."
@@ -74,6 +101,8 @@ class QuotasAnswer(Answer):
     running: int | None = None
     queued: int | None = None
     execution_s_per_day: float | None = None
+    model_usd_per_day: str | None = None
+    retention_days: int | None = None
     ceilings: dict[str, float] = {}
     allowed: dict[str, list[str]] = {}
 

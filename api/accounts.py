@@ -1,7 +1,7 @@
 """What the routes of callers and of keys have in common."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,20 +21,19 @@ NO_CALLER = "there is no such caller"
 async def page_of(
     request: Request,
     statement: Any,
-    *ids: str,
-    also: Mapping[str, Any] | None = None,
-    known: tuple[str, ...] = (),
+    given: Mapping[str, Any] | None = None,
+    ids: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> tuple[list[Any], str | None]:
     """A page of rows, and the cursor of the next.
 
-    `ids` are query parameters that are ids, `known` others that were read already; `also` goes to the
-    statement.
+    `ids` may be in the query, and so may what is `known` already; `given` are values beside.
     """
     query = query_of(request, "limit", "cursor", *ids, *known)
     most = whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)
     cursor = query.get("cursor")
     values: dict[str, Any] = {"b_below": None if cursor is None else read_cursor(cursor), "b_most": most + 1}
-    values |= also or {}
+    values |= given or {}
     for name in ids:
         values[f"b_{name}"] = _uuid(query[name], name) if name in query else None
     rows = list(await services_of(request).database.all(statement, values))

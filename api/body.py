@@ -70,7 +70,7 @@ async def read_json(request: Request, timeout_s: float, *, optional: bool = Fals
         and not int(request.headers.get("content-length") or 0)
     ):
         return {}
-    _check_media_type(request)
+    media_type_of(request, "application/json")
     try:
         async with asyncio.timeout(timeout_s):
             body = await request.body()
@@ -81,7 +81,12 @@ async def read_json(request: Request, timeout_s: float, *, optional: bool = Fals
     return parse_object(body)
 
 
-def _check_media_type(request: Request) -> None:
+def media_type_of(request: Request, *allowed: str) -> str:
+    """Which of the allowed types the body is said to have; their encoding is UTF-8.
+
+    Raises:
+        Problem: 415.
+    """
     encoding = request.headers.get("content-encoding")
     if encoding is not None and encoding.lower() != "identity":
         raise Problem(
@@ -90,25 +95,26 @@ def _check_media_type(request: Request) -> None:
             errors=[FieldError("Content-Encoding", "is not supported", "identity")],
         )
     given = request.headers.get("content-type", "")
-    if given == "application/json":
-        return
+    if given in allowed:
+        return given
     media_type, *parameters = (part.strip().lower() for part in given.split(";"))
     charsets = [p for p in parameters if p.startswith("charset=") and p not in _UTF_8]
-    if media_type != "application/json" or charsets:
+    if media_type not in allowed or charsets:
         raise Problem(
             Kind.UNSUPPORTED_MEDIA_TYPE,
-            "send the body as JSON in UTF-8 with `Content-Type: application/json`",
-            errors=[FieldError("Content-Type", "is not JSON", "application/json")],
+            f"send the body as JSON in UTF-8 with `Content-Type: {allowed[0]}`",
+            errors=[FieldError("Content-Type", "is not JSON", allowed[0] if len(allowed) == 1 else [*allowed])],
         )
+    return media_type
 
 
 _UTF_8 = ("charset=utf-8", 'charset="utf-8"')
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`.
+def parse_object(body: bytes, most_objects: int = _MOST_OBJECTS) -> dict[str, Any]:
+    """The JSON object in `body`, which has at most so many objects in it.
 
-    The first pass is strict: UTF-8 only, no NaN or Infinity, no lone surrogates, at most 1024 levels. It
+    The first pass is strict: UTF-8 only, no NaN or Infinity, no lone surrogates, few levels. It
     keeps the last of two equal names silently, so a second one looks for these alone: whoever reads the
     first of them, a proxy say, would have seen another request than we do.
 
@@ -123,11 +129,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(parsed, dict):
         raise invalid(FieldError("body", "must be a JSON object"))
-    _refuse_duplicates(body)
+    _refuse_duplicates(body, most_objects)
     return parsed
 
 
-def _refuse_duplicates(body: bytes) -> None:
+def _refuse_duplicates(body: bytes, most_objects: int) -> None:
     objects = 0
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -138,7 +144,10 @@ def _refuse_duplicates(body: bytes) -> None:
             if name in names:
                 raise invalid(FieldError(name[:64], "is given twice"))
             names.add(name)
-        if objects > _MOST_OBJECTS:
-            raise invalid(FieldError("body", f"has more than {_MOST_OBJECTS} objects"))
+        if objects > most_objects:
+            raise invalid(FieldError("body", f"has more than {most_objects} objects"))
 
-    json.loads(body, object_pairs_hook=look)
+    try:
+        json.loads(body, object_pairs_hook=look)
+    except RecursionError:  # it goes less deep than the first pass
+        raise Problem(Kind.BAD_JSON, "it has too many levels", errors=[]) from None

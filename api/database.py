@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
 from sqlalchemy import Executable, Row
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from api.lanes import Lanes
 from api.problems import Problem, unavailable
@@ -18,12 +18,22 @@ from api.problems import Problem, unavailable
 log = logging.getLogger(__name__)
 
 Parameters = Mapping[str, Any]
+T = TypeVar("T")
 
 #: How a database that does not answer shows.
 _SILENT = (OperationalError, InterfaceError, PoolTimeoutError, TimeoutError, OSError)
 
 #: Connections beside those of the hot path.
 _OTHERS = 4
+
+#: Seconds that a question over much may take.
+SLOW_S = 30
+
+#: Seconds after which a transaction is given up, whatever the database says of its statements.
+_LONGEST_S = 60
+
+#: Transactions of many statements at the same time.
+_TRANSACTIONS = 2
 
 
 def _json(value: object) -> str:
@@ -62,6 +72,7 @@ class Database:
             },
         )
         self._lanes = Lanes(self._engine, pool_size)
+        self._together = asyncio.Semaphore(_TRANSACTIONS)
 
     async def warm(self) -> None:
         """Open the lanes, so that no request has to. A dead database is no error here."""
@@ -126,6 +137,53 @@ class Database:
             if error.connection_invalidated:
                 raise _down(error) from error
             raise  # a defect of ours
+
+    async def slow(self, statement: Executable, parameters: Parameters) -> Sequence[Row[Any]]:
+        """All rows of a question over much, which may take longer than others; few are asked at a time.
+
+        Raises:
+            Problem: 503, the database does not answer, or took too long.
+        """
+
+        async def ask(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{SLOW_S}s'")
+            return (await connection.execute(statement, parameters)).all()
+
+        return await self.together(ask)
+
+    async def together(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do several things in one transaction: all of them are done, or none.
+
+        As with single statements, where the connection dies it is done once more; `work` inserts something
+        under an id that we chose. Only a few do so at a time, so that connections are left for everybody else.
+
+        Raises:
+            AlreadyStored: the first try was stored after all.
+            Problem: 503, the database does not answer.
+        """
+        tries = 0
+        async with self._together:
+            while True:
+                tries += 1
+                try:
+                    return await self._transaction(work)
+                except IntegrityError as error:
+                    if tries == 1:
+                        raise
+                    raise AlreadyStored from error
+                except DBAPIError as error:
+                    if not error.connection_invalidated and not isinstance(error, _SILENT):
+                        raise
+                    if tries > 1 or not error.connection_invalidated:
+                        raise _down(error) from error
+                except _SILENT as error:
+                    raise _down(error) from error
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with asyncio.timeout(_LONGEST_S), self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                return await work(connection)
 
     async def one(self, statement: Executable, parameters: Parameters) -> Row[Any] | None:
         """The first row, if any.

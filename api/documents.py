@@ -35,11 +35,12 @@ def summary(row: Any) -> Document:
         "reuse": row.reuse,
         "runtime": row.runtime,
         "rerun_of": row.rerun_of,
+        "batch_id": row.batch_id,
         "priority": row.priority,
         "cache": row.cache,
         "outcome": row.outcome,
         "model": row.model,
-        "cost_usd": _money(row.cost_usd),
+        "cost_usd": money(row.cost_usd),
         "cost_complete": row.cost_complete,
         "scripted": row.scripted,
         "created_at": row.created_at,
@@ -58,7 +59,7 @@ def job(row: Any) -> Document:
         "task": row.task,
         "policy": row.policy,
         "check": row.check_by,
-        "budget_usd": _money(row.budget_usd),
+        "budget_usd": money(row.budget_usd),
         "limits": _limits(row.limits),
         "files": row.files or [],
         **_outputs(last),
@@ -83,6 +84,7 @@ def fresh_job(
         "reuse": row["reuse"],
         "runtime": row["runtime"],
         "rerun_of": row.get("rerun_of"),
+        "batch_id": None,
         "priority": row["priority"],
         "cache": row["cache"],
         "outcome": None,
@@ -98,7 +100,7 @@ def fresh_job(
         "task": row["task"],
         "policy": row["policy"],
         "check": row["check_by"],
-        "budget_usd": _money(row["budget_usd"]),
+        "budget_usd": money(row["budget_usd"]),
         "limits": row["limits"],
         "files": files,
         **_outputs({}),
@@ -122,7 +124,7 @@ def attempt(row: Any, calls: Iterable[Any] = ()) -> Document:
         "round": row.round,
         "model": row.model,
         "scripted": row.scripted,
-        "cost_usd": _money(row.cost_usd),
+        "cost_usd": money(row.cost_usd),
         "choice": row.choice,
         "calls": [call(each) for each in calls],
         "check_passed": row.check_passed,
@@ -190,10 +192,10 @@ _CALL = (
 
 def call(row: Any) -> Document:
     """One question to a model."""
-    return {**{name: getattr(row, name) for name in _CALL}, "cost_usd": _money(row.cost_usd)}
+    return {**{name: getattr(row, name) for name in _CALL}, "cost_usd": money(row.cost_usd)}
 
 
-def _money(amount: Decimal | None) -> str | None:
+def money(amount: Decimal | None) -> str | None:
     """A decimal as text, without an exponent and without zeros at its end."""
     if amount is None:
         return None

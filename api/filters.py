@@ -3,13 +3,14 @@
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, or_
 
 from api.problems import FieldError, invalid
 from domain.tables import jobs
 
-FILTERS = ("state", "verdict", "language", "model", "label", "since", "until", "text")
+FILTERS = ("state", "verdict", "language", "model", "label", "batch", "since", "until", "text")
 
 #: A moment as RFC 3339 has it; a missing zone would be somebody's guess.
 _MOMENT = re.compile(
@@ -28,18 +29,27 @@ def condition(name: str, value: str) -> ColumnElement[bool]:
     if "\x00" in value:
         raise invalid(FieldError(name, "must not contain NUL characters"))
     match name:
+        case "batch":
+            return jobs.c.batch_id == _id(value)
         case "label":
             return _label(value)
         case "since":
-            return jobs.c.created_at >= _moment(name, value)
+            return jobs.c.created_at >= moment(name, value)
         case "until":
-            return jobs.c.created_at < _moment(name, value)
+            return jobs.c.created_at < moment(name, value)
         case "text":
             return _text(value)
         case "language" if "@" not in value:
             return or_(jobs.c.language == value, jobs.c.language.startswith(f"{value}@", autoescape=True))
         case _:
             return jobs.c[name] == value
+
+
+def _id(value: str) -> UUID:
+    try:
+        return UUID(value)
+    except ValueError:
+        raise invalid(FieldError("batch", "is not an id")) from None
 
 
 def _label(value: str) -> ColumnElement[bool]:
@@ -49,7 +59,12 @@ def _label(value: str) -> ColumnElement[bool]:
     return jobs.c.labels.contains({label: wanted}) if equals else jobs.c.labels.has_key(label)
 
 
-def _moment(name: str, value: str) -> datetime:
+def moment(name: str, value: str) -> datetime:
+    """A moment from the query.
+
+    Raises:
+        Problem: 422.
+    """
     if _MOMENT.fullmatch(value):
         with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(value.upper()).astimezone(UTC)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,17 +31,20 @@ class Inputs:
         return {"files": orjson.dumps(self.given).decode(), "inline_files": self.inline}
 
 
-async def check_inputs(
+#: Size and sha256 of uploads, by their ids as text.
+Uploads = Mapping[str, tuple[int, str]]
+
+
+def check_inputs(
     files: list[FileRequest],
     *,
     program: Collection[str],
     limits: FileLimits,
     most_bytes: int,
-    database: Database,
-    caller_id: UUID,
+    known: Uploads,
 ) -> Inputs:
     """The files of a request. `program` are the names of the program's own files; all of them together may
-    have at most `most_bytes`.
+    have at most `most_bytes`; `known` are those of the uploads that it names which are its caller's.
 
     Raises:
         Problem: 422, naming the field and the rule.
@@ -50,7 +53,6 @@ async def check_inputs(
         raise invalid(FieldError("files", "are too many", f"at most {limits.inputs}"))
     _check_names([file.name for file in files], program)
     contents = [_content(f"files.{index}", file) for index, file in enumerate(files)]
-    known = await _uploaded(files, database, caller_id)
     given: list[dict[str, Any]] = []
     for index, (file, content) in enumerate(zip(files, contents, strict=True)):
         if content is None:
@@ -100,10 +102,8 @@ def _content(field: str, file: FileRequest) -> bytes | None:
     return content
 
 
-async def _uploaded(
-    files: list[FileRequest], database: Database, caller_id: UUID
-) -> Mapping[str, tuple[int, str]]:
-    """Size and sha256 of those of the named uploads that are the caller's."""
+async def uploads_of(files: Iterable[FileRequest], database: Database, caller_id: UUID) -> Uploads:
+    """Those of the named uploads that are the caller's."""
     ids = {file.file for file in files if file.file is not None}
     if not ids:
         return {}

@@ -35,6 +35,7 @@ from api.rates import Rates
 from api.refusals import Refusals
 from api.routes import (
     artifacts,
+    batches,
     callers,
     control,
     deliveries,
@@ -104,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = load_settings()
     logs.configure(settings.log_level)
     services = _services(settings)
+    bodies = {files.PATH: settings.max_file_bytes, batches.PATH: settings.max_batch_bytes}
     app = FastAPI(
         title="Retort",
         version=_version(),
@@ -119,14 +121,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             # Small answers are not worth it; event streams are passed on as they come.
             Middleware(Compression, minimum_size=GZIP_BYTES, compresslevel=5),
             Middleware(Guard, services.keys, services.rates.admit),
-            Middleware(BodyLimit, settings.max_body_bytes, {files.PATH: settings.max_file_bytes}),
+            Middleware(BodyLimit, settings.max_body_bytes, bodies),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=_lifespan,
     )
     app.state.services = services
-    everything = (jobs, control, events, artifacts, files, webhooks, deliveries, callers, keys)
-    routers = [module.router for module in (*everything, offers, models, stats, health)]
+    modules = (
+        jobs,
+        batches,
+        control,
+        events,
+        artifacts,
+        files,
+        webhooks,
+        deliveries,
+        callers,
+        keys,
+        offers,
+        models,
+        stats,
+        health,
+    )
+    routers = [module.router for module in modules]
     # Of the routers: the application itself knows only that it includes them.
     routes = app.state.routes = [route for router in routers for route in router.routes]
     below = [route for route in routes if is_guarded(getattr(route, "path", ""))]

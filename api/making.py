@@ -72,8 +72,7 @@ async def make(
         if once is None:
             return await services.database.one(plainly, values), False
         ours = {"o_caller_id": maker, "o_key": once.key}
-        hours = services.settings.idempotency_hours
-        given = {**values, **ours, "o_fingerprint": once.fingerprint, "o_hours": hours}
+        given = {**values, **once.parameters(maker, services.settings.idempotency_hours)}
         row = await services.database.one(but_once, given)
     except IntegrityError:
         return None, False

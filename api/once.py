@@ -46,6 +46,15 @@ class Once:
     key: str
     fingerprint: bytes
 
+    def parameters(self, caller_id: UUID, hours: int) -> dict[str, Any]:
+        """Its parameters of a statement that inserts something once."""
+        return {
+            "o_caller_id": caller_id,
+            "o_key": self.key,
+            "o_fingerprint": self.fingerprint,
+            "o_hours": hours,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
@@ -75,14 +84,31 @@ def once_of(request: Request, body: Mapping[str, Any]) -> Once | None:
     Raises:
         Problem: 422, it is not one.
     """
+    key = key_of(request)
+    if key is None:
+        return None
+    what = fingerprint_of(request)
+    what.update(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+    return Once(key, what.digest())
+
+
+def key_of(request: Request) -> str | None:
+    """The key alone.
+
+    Raises:
+        Problem: 422, it is not one.
+    """
     given = request.headers.getlist(HEADER)
     if not given:
         return None
     if len(given) != 1 or not _KEY.fullmatch(given[0]):
         raise invalid(FieldError("Idempotency-Key", "is not a key", "1 to 255 visible ASCII characters"))
-    said = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    what = f"{request.method} {request.url.path}\n".encode() + said
-    return Once(given[0], hashlib.sha256(what).digest())
+    return given[0]
+
+
+def fingerprint_of(request: Request) -> "hashlib._Hash":
+    """The beginning of a fingerprint; what the body says is still to be added."""
+    return hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
 
 
 @lru_cache(maxsize=64)

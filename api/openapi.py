@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from api import account_schemas, filters, paging, schemas, webhook_schemas
+from api import account_schemas, batch_schemas, filters, paging, schemas, stat_schemas, webhook_schemas
 from api.auth import SCOPE_FIELD, is_guarded
+from api.batch_lines import NDJSON
 from api.links import add_links
 from api.problems import MEDIA_TYPE, Kind
 from domain.quotas import Scope
@@ -95,7 +96,13 @@ PAGE_PARAMETERS = [
     ),
     query_parameter("cursor", "`next_cursor` of the page before.", {"type": "string"}),
 ]
-_MOMENT = {"type": "string", "format": "date-time"}
+MOMENT = {"type": "string", "format": "date-time"}
+DAY = {"type": "string", "format": "date"}
+FORMAT_PARAMETER = query_parameter(
+    "format",
+    "`csv`: the rows alone, for spreadsheets.",
+    {"type": "string", "enum": ["json", "csv"], "default": "json"},
+)
 LIST_PARAMETERS = [
     *PAGE_PARAMETERS,
     query_parameter("state", "Only jobs in this state.", _one_of(State)),
@@ -103,8 +110,9 @@ LIST_PARAMETERS = [
     query_parameter("language", "Only jobs in this language.", {"type": "string"}),
     query_parameter("model", "Only tasks whose last program this model wrote.", {"type": "string"}),
     query_parameter("label", "Only jobs with this label: `NAME` or `NAME=VALUE`.", {"type": "string"}),
-    query_parameter("since", "Only jobs that were made then or later.", _MOMENT),
-    query_parameter("until", "Only jobs that were made before.", _MOMENT),
+    query_parameter("batch", "Only jobs of this batch, by its id.", {"type": "string"}),
+    query_parameter("since", "Only jobs that were made then or later.", MOMENT),
+    query_parameter("until", "Only jobs that were made before.", MOMENT),
     query_parameter(
         "text",
         "Only jobs with this in their code, task or reason, in any case.",
@@ -140,7 +148,7 @@ EXAMPLES: dict[str, Any] = {
 #: Every type of a body, by the name it has in the document.
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for module in (schemas, account_schemas, webhook_schemas)
+    for module in (schemas, account_schemas, batch_schemas, stat_schemas, webhook_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
 }
@@ -212,6 +220,27 @@ def event_stream(declared: dict[str, Any], names: list[str], description: str) -
     }
     content = {"text/event-stream": {"schema": event}}
     declared["response_class"] = Response  # which has no media type of its own
+    declared["responses"][200] = {"description": description, "content": content}
+    return declared
+
+
+def csv_too(declared: dict[str, Any]) -> dict[str, Any]:
+    """The same operation, that can also answer with CSV."""
+    declared["responses"][200]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    return declared
+
+
+def ndjson_body(declared: dict[str, Any], description: str) -> dict[str, Any]:
+    """The same operation, whose body may also be JSON documents on lines of their own."""
+    content = declared["openapi_extra"]["requestBody"]["content"]
+    content[NDJSON] = {"schema": {"type": "string", "description": description}}
+    return declared
+
+
+def ndjson_answer(declared: dict[str, Any], model: type[BaseModel], description: str) -> dict[str, Any]:
+    """The same operation, that answers with JSON documents on lines of their own; `model`: each of them."""
+    declared["response_class"] = Response  # which has no media type of its own
+    content = {NDJSON: {"schema": _ref(model)}}
     declared["responses"][200] = {"description": description, "content": content}
     return declared
 

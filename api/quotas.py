@@ -5,13 +5,13 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Uuid, bindparam, cast, func, select
+from sqlalchemy import Executable, Text, Uuid, bindparam, func, select
 
 from api.auth import Caller
 from api.database import Database
@@ -19,8 +19,9 @@ from api.intake import Wanted
 from api.problems import FieldError, Kind, Problem, invalid
 from domain.limits import Limits, Profile
 from domain.quotas import Quotas
-from domain.states import State
-from domain.tables import attempts, jobs
+from domain.states import LEASED_STATES, Priority, State
+from domain.tables import jobs
+from domain.usage import SECONDS_TODAY
 
 #: Seconds between two looks at how many jobs wait.
 LOOK_S = 1.0
@@ -33,26 +34,22 @@ SUM_S = 5.0
 
 _queued = jobs.c.state == State.QUEUED.value
 
-#: Each caller's jobs that wait, counted in an index.
+#: Each caller's jobs that wait, by priority, counted in an index.
 WAITING: Executable = (
-    select(jobs.c.caller_id, func.count().label("waiting")).where(_queued).group_by(jobs.c.caller_id)
+    select(jobs.c.caller_id, jobs.c.priority, func.count().label("waiting"))
+    .where(_queued)
+    .group_by(jobs.c.priority, jobs.c.caller_id)
 )
 
-#: caller_id -> how many of its jobs wait.
+#: caller_id, priority -> how many of its jobs wait.
 WAITING_OF: Executable = (
     select(func.count())
     .select_from(jobs)
-    .where(_queued, jobs.c.caller_id == bindparam("caller_id", type_=Uuid))
-)
-
-#: caller_id, since_id (older than any job that could have run today) -> seconds that programs ran today.
-SECONDS_TODAY: Executable = (
-    select(func.coalesce(func.sum(attempts.c.wall_s), 0.0))
-    .join(jobs)
     .where(
+        _queued,
+        jobs.c.priority == bindparam("priority", type_=Text),
+        jobs.c.next_state.in_([state.value for state in sorted(LEASED_STATES)]),  # all; as the index has it
         jobs.c.caller_id == bindparam("caller_id", type_=Uuid),
-        jobs.c.id >= cast(bindparam("since_id"), Uuid),
-        attempts.c.finished_at >= func.date_trunc("day", func.now(), "UTC"),
     )
 )
 
@@ -92,16 +89,15 @@ class Room:
 
     Only where this says that a queue is full is the database asked, by one request of a caller at a time,
     before anybody is refused. What other processes let in within the last second may pass a limit.
+
+    Each priority is counted by itself: batch work that waits must not keep out who cannot.
     """
 
     def __init__(self, database: Database, *, per_caller: int, in_all: int) -> None:
         self._database = database
         self._per_caller = per_caller
         self._in_all = in_all
-        self._seen: Counter[UUID] = Counter()
-        self._since: Counter[UUID] = Counter()
-        self._entering: Counter[UUID] = Counter()
-        self._locks: dict[UUID, asyncio.Lock] = {}
+        self._waiting = {priority: _Waiting() for priority in Priority}
 
     async def look(self) -> None:
         """Look for ever; a task of its own."""
@@ -113,58 +109,80 @@ class Room:
 
     async def look_once(self) -> None:
         """Count all jobs that wait."""
-        before = Counter(self._since)
+        before = {priority: Counter(line.since) for priority, line in self._waiting.items()}
         rows = await self._database.all(WAITING, {})
-        self._seen = Counter({row.caller_id: row.waiting for row in rows})
-        # What was let in while we looked may have been counted or not; counting it errs on the safe side.
-        self._since -= before
-        for caller_id in [caller_id for caller_id, lock in self._locks.items() if not lock.locked()]:
-            del self._locks[caller_id]
+        for priority, line in self._waiting.items():
+            line.seen = Counter({row.caller_id: row.waiting for row in rows if row.priority == priority})
+            # What was let in while we looked may have been counted or not; counting it errs on the safe side.
+            line.since -= before[priority]
+            for caller_id in [caller_id for caller_id, lock in line.locks.items() if not lock.locked()]:
+                del line.locks[caller_id]
 
     @asynccontextmanager
-    async def entering(self, caller: Caller, count: int = 1) -> AsyncIterator[None]:
+    async def entering(self, caller: Caller, priority: Priority, count: int = 1) -> AsyncIterator[None]:
         """Let `count` more jobs of a caller wait, which the block stores.
 
         Raises:
             Problem: 503 too many jobs of all callers wait, 429 too many of this one.
         """
-        total = self._seen.total() + self._since.total() + self._entering.total()
+        line = self._waiting[priority]
+        total = line.seen.total() + line.since.total() + line.entering.total()
         if self._in_all and total + count > self._in_all:
             raise Problem(
                 Kind.OVERLOADED,
-                f"{total} jobs wait already; nothing was stored, come again later",
+                f"{total} jobs wait already{_and_more(count)}; nothing was stored, come again later",
                 headers={"Retry-After": str(FULL_RETRY_S)},
             )
         limit = self._per_caller if caller.quotas.queued is None else caller.quotas.queued
-        known = self._seen[caller.id] + self._since[caller.id] + self._entering[caller.id]
-        if limit and known + count > limit:
-            async with self._locks.setdefault(caller.id, asyncio.Lock()):
-                await self._look_closely(caller.id, count, limit)
-                self._entering[caller.id] += count
+        if limit and line.of(caller.id) + count > limit:
+            async with line.locks.setdefault(caller.id, asyncio.Lock()):
+                await self._look_closely(caller.id, priority, count, limit)
+                line.entering[caller.id] += count
         else:
-            self._entering[caller.id] += count
+            line.entering[caller.id] += count
         try:
             yield
-            self._since[caller.id] += count
+            line.since[caller.id] += count
         finally:
-            self._entering[caller.id] -= count
+            line.entering[caller.id] -= count
 
-    async def _look_closely(self, caller_id: UUID, count: int, limit: int) -> None:
+    async def _look_closely(self, caller_id: UUID, priority: Priority, count: int, limit: int) -> None:
+        line = self._waiting[priority]
         for _ in range(_PATIENCE):  # until those that are being stored are
-            if not self._entering[caller_id]:
+            if not line.entering[caller_id]:
                 break
             await asyncio.sleep(0.002)
-        row = await self._database.one(WAITING_OF, {"caller_id": caller_id})
-        self._seen[caller_id] = int(row[0]) if row is not None else 0
-        self._since[caller_id] = 0
-        known = self._seen[caller_id] + self._entering[caller_id]
+        values = {"caller_id": caller_id, "priority": priority.value}
+        row = await self._database.one(WAITING_OF, values)
+        line.seen[caller_id] = int(row[0]) if row is not None else 0
+        line.since[caller_id] = 0
+        known = line.seen[caller_id] + line.entering[caller_id]
         if known + count > limit:
             raise Problem(
                 Kind.QUOTA_EXCEEDED,
-                f"{known} jobs of this caller wait already, and at most {limit} may",
+                f"{known} jobs of this caller wait already with the priority {priority}{_and_more(count)}, "
+                f"and at most {limit} may",
                 errors=[FieldError("(queued jobs)", "are too many", f"at most {limit}")],
                 headers={"Retry-After": str(FULL_RETRY_S)},
             )
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Jobs of one priority, by caller: seen at the last look, let in since, and being stored now."""
+
+    seen: Counter[UUID] = field(default_factory=Counter)
+    since: Counter[UUID] = field(default_factory=Counter)
+    entering: Counter[UUID] = field(default_factory=Counter)
+    locks: dict[UUID, asyncio.Lock] = field(default_factory=dict)
+
+    def of(self, caller_id: UUID) -> int:
+        """All of one caller."""
+        return self.seen[caller_id] + self.since[caller_id] + self.entering[caller_id]
+
+
+def _and_more(count: int) -> str:
+    return f", {count} more were sent" if count > 1 else ""
 
 
 class Seconds:

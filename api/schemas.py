@@ -231,6 +231,7 @@ class JobSummary(_Answer):
     reuse: Literal["never", "caller"]
     runtime: Runtime
     rerun_of: UUID | None
+    batch_id: UUID | None
     priority: Priority
     cache: bool
     outcome: Outcome | None
@@ -564,12 +565,6 @@ class SandboxStats(_Answer):
     memory_mb: int
     start_seconds: dict[str, Histogram]
     cold_wait_seconds: Histogram
-
-
-class Stats(_Answer):
-    """How the service does."""
-
-    sandbox: SandboxStats
 
 
 class ModelPrice(_Answer):

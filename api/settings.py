@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
+from domain.batches import MOST_JOBS
 from domain.reach import Reach
 from domain.states import Runtime
 
@@ -41,8 +42,10 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=64 * MIB, ge=1)  # of one uploaded file
     max_stored_bytes: int = Field(default=1024 * MIB, ge=1)  # of all files that a caller has uploaded
     max_inline_bytes: int = Field(default=8 * MIB, ge=0)  # of artifacts within an answer
-    upload_timeout_s: float = Field(default=600, gt=0)  # for a client to send a file
+    upload_timeout_s: float = Field(default=600, gt=0)  # for a client to send a file, or a batch
     max_body_bytes: int = Field(default=4 * MIB, ge=1024)
+    max_batch_bytes: int = Field(default=32 * MIB, ge=1024)  # of the body of one batch
+    max_batch_jobs: int = Field(default=MOST_JOBS, ge=1, le=MOST_JOBS)
     max_code_bytes: int = Field(default=MIB, ge=1)
     body_timeout_s: float = Field(default=30, gt=0)  # for a client to send its body
     max_wait_s: int = Field(default=60, ge=0, le=600)

@@ -87,6 +87,7 @@ _SUMMARY = (
     "reuse",
     "runtime",
     "rerun_of",
+    "batch_id",
     "priority",
     "cache",
     "outcome",
@@ -121,15 +122,17 @@ def _kept() -> ColumnElement[Any]:
     return case((attempts.c.artifacts > literal_column("0"), found.scalar_subquery())).label("a_kept")
 
 
-def _job_with_attempts() -> Executable:
-    """One row: the job, its last attempt as `a_…`, and all attempts in short form as JSON."""
-    highest = select(func.max(attempts.c.number)).where(attempts.c.job_id == bindparam("id")).scalar_subquery()
+def _job_with_attempts(job_id: ColumnElement[Any], *which: ColumnElement[bool]) -> Select[Any]:
+    """For each job its row, its last attempt as `a_…`, and all attempts in short form as JSON."""
+    tries = attempts.alias("tries")
+    highest = select(func.max(tries.c.number)).where(tries.c.job_id == job_id).correlate(jobs).scalar_subquery()
     pairs: list[ColumnElement[Any]] = []
     for name in SHORT_ATTEMPT:
-        pairs += [literal_column(f"'{name}'"), _exact(attempts.c[name])]
+        pairs += [literal_column(f"'{name}'"), _exact(tries.c[name])]
     short = (
         select(func.jsonb_agg(func.jsonb_build_object(*pairs)))
-        .where(attempts.c.job_id == bindparam("id"))
+        .where(tries.c.job_id == job_id)
+        .correlate(jobs)
         .scalar_subquery()
     )
     return (
@@ -139,8 +142,10 @@ def _job_with_attempts() -> Executable:
             _kept(),
             short.label("attempts"),
         )
-        .outerjoin(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.number == highest))
-        .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
+        .select_from(
+            jobs.outerjoin(attempts, and_(attempts.c.job_id == jobs.c.id, attempts.c.number == highest))
+        )
+        .where(*which)
     )
 
 
@@ -161,7 +166,16 @@ SHORT_ATTEMPT = (
 )
 
 #: id, caller_id -> everything that a job document shows.
-JOB: Executable = _job_with_attempts()
+JOB: Executable = _job_with_attempts(
+    bindparam("id"), jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id")
+)
+
+#: ids -> the same of several jobs, and their places in a batch, in which order they are.
+JOBS: Executable = (
+    _job_with_attempts(jobs.c.id, jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
+    .add_columns(jobs.c.batch_index)
+    .order_by(jobs.c.batch_index)
+)
 
 #: id, caller_id -> what was asked for.
 REQUEST: Executable = select(

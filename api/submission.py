@@ -9,7 +9,7 @@ from uuid import UUID
 
 from api.auth import Caller
 from api.database import AlreadyStored
-from api.inputs import check_inputs
+from api.inputs import Inputs, Uploads, check_inputs, uploads_of
 from api.intake import Wanted
 from api.once import EARLIER, Earlier, Once, insert_columns_once
 from api.problems import Problem, unavailable
@@ -18,6 +18,7 @@ from api.services import Services
 from api.statements import CREATED_AT
 from domain.bell import queue_of
 from domain.statements import INSERT_JOB
+from domain.states import Priority
 from domain.tables import jobs
 
 
@@ -42,22 +43,16 @@ async def store(
     wanted = within_ceilings(caller.quotas, wanted, services.intake.profiles[wanted.request.profile])
     row, given = {**wanted.row(), **more}, []
     if wanted.request.files:
-        inputs = await check_inputs(
-            wanted.request.files,
-            program=wanted.language.program,
-            limits=wanted.profile.files,
-            most_bytes=wanted.most_input_bytes,
-            database=services.database,
-            caller_id=caller.id,
-        )
+        known = await uploads_of(wanted.request.files, services.database, caller.id)
+        inputs = inputs_of(wanted, known)
         row, given = row | inputs.row(), inputs.given
     try:
         await services.seconds.check(caller)
-        async with services.room.entering(caller):
+        async with services.room.entering(caller, Priority(row["priority"])):
             stored = await insert(services, caller, {"id": job_id, "caller_id": caller.id, **row}, once)
     except Problem:
         # What is there already needs no room.
-        earlier = None if once is None else await _earlier(services, caller, once)
+        earlier = None if once is None else await made_by(services, caller, once)
         if once is None or earlier is None:
             raise
         return Stored(earlier.check(once), row, None)
@@ -66,6 +61,21 @@ async def store(
         return Stored(stored.check(once), row, None)
     services.bell.ring(job_id, queue_of(row["next_state"], row["priority"], row["runtime"]))
     return Stored(job_id, row, stored, given)
+
+
+def inputs_of(wanted: Wanted, known: Uploads) -> Inputs:
+    """The files of a job that passed the intake.
+
+    Raises:
+        Problem: 422.
+    """
+    return check_inputs(
+        wanted.request.files,
+        program=wanted.language.program,
+        limits=wanted.profile.files,
+        most_bytes=wanted.most_input_bytes,
+        known=known,
+    )
 
 
 async def insert(
@@ -78,10 +88,7 @@ async def insert(
         statement = insert_columns_once(jobs, tuple(row), ("created_at",))
         parameters = {
             **{f"b_{name}": value for name, value in row.items()},
-            "o_caller_id": caller.id,
-            "o_key": once.key,
-            "o_fingerprint": once.fingerprint,
-            "o_hours": services.settings.idempotency_hours,
+            **once.parameters(caller.id, services.settings.idempotency_hours),
         }
     # Where a connection dies during the insert it is tried again, and may find that the first try was stored.
     with suppress(AlreadyStored):
@@ -89,7 +96,7 @@ async def insert(
         if stored is not None:
             return _when(stored)
     if once is not None:
-        earlier = await _earlier(services, caller, once)
+        earlier = await made_by(services, caller, once)
         if earlier is not None and earlier.made != row["id"]:
             return earlier
     mine = await services.database.hot(CREATED_AT, {"id": row["id"], "caller_id": caller.id})
@@ -103,6 +110,7 @@ def _when(row: Any) -> datetime:
     return at
 
 
-async def _earlier(services: Services, caller: Caller, once: Once) -> Earlier | None:
+async def made_by(services: Services, caller: Caller, once: Once) -> Earlier | None:
+    """What a key made before, if it made anything."""
     found = await services.database.hot(EARLIER, {"o_caller_id": caller.id, "o_key": once.key})
     return None if found is None else Earlier(found.made, bytes(found.fingerprint))

@@ -221,12 +221,13 @@ class TaskIntake:
         windows = [card.context_tokens for card in allowed]
         if any(window is None for window in windows):
             return
-        most = max(window for window in windows if window is not None)
+        # A worker reads a longer task in chunks, which are shorter than a model's context.
+        most = max(window for window in windows if window is not None) * max(1, self._rules.chunks_most)
         if len(wanted.request.task or "") > most * CHARACTERS_PER_TOKEN:
             raise invalid(
                 FieldError(
                     "task",
-                    "is longer than any model takes that it may use",
+                    "is longer than any model takes that it may use; data belongs in files",
                     f"about {most * CHARACTERS_PER_TOKEN} characters ({most} tokens)",
                 )
             )

@@ -18,17 +18,18 @@ class Teller:
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._redis = client
 
-    async def cancelled(self, job_id: UUID, *, was_leased: bool) -> None:
-        """A job was cancelled, perhaps while a worker had it."""
+    async def cancelled(self, *job_ids: UUID, was_leased: bool) -> None:
+        """Jobs were cancelled, perhaps while a worker had them."""
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
-                if was_leased:
-                    pipeline.publish(CANCELS_CHANNEL, str(job_id))
-                pipeline.publish(STATES_CHANNEL, state_message(job_id, State.CANCELLED))
+                for job_id in job_ids:
+                    if was_leased:
+                        pipeline.publish(CANCELS_CHANNEL, str(job_id))
+                    pipeline.publish(STATES_CHANNEL, state_message(job_id, State.CANCELLED))
                 await pipeline.execute()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning(
                 "could not tell of a cancelled job; its worker notices at its next heartbeat: %s",
                 type(error).__name__,
-                extra={"job_id": str(job_id)},
+                extra={"job_id": str(job_ids[0])},
             )

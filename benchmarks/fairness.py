@@ -1,7 +1,8 @@
 """`python -m benchmarks.fairness`: how long one job waits while another caller has 10,000 in the queue.
 
 The bound is the length of a job: a place is free when the first of those that run ends. Without backlog the
-same job's time is measured first, so that the difference is the wait.
+same job's time is measured first, so that the difference is the wait. With `--batch` the 10,000 come in one
+request, and the waits begin while it is being stored.
 """
 
 import argparse
@@ -25,20 +26,25 @@ HEAVY = {"code": f"import time; time.sleep({LENGTH_S})"}
 LIGHT = {"code": "print(1)"}
 
 
-async def measure(url: str, key: str, *, jobs: int, trials: int) -> dict[str, Any]:
+async def measure(url: str, key: str, *, jobs: int, trials: int, batch: bool) -> dict[str, Any]:
     """Seconds that the light caller's jobs took, before and during the backlog."""
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=16)) as session:
         heavy, light = [await _caller(session, key, name) for name in ("heavy", "light")]
         alone = [await _once(session, light) for _ in range(trials)]
-        await asyncio.gather(*(_submit(session, heavy) for _ in range(jobs)))
+        backlog = asyncio.gather(_batch(session, heavy, jobs) if batch else _submit_all(session, heavy, jobs))
+        if not batch:
+            await backlog
         beside = []
         for _ in range(trials):
             beside.append(await _once(session, light))
             await asyncio.sleep(0.1)
+        (stored_s,) = await backlog
         left = await _waiting(session, heavy)
     return {
         "heavy_jobs": jobs,
         "heavy_job_s": LENGTH_S,
+        "in_one_request": batch,
+        "stored_s": stored_s,
         "still_waiting": left,
         "alone_s": {"p50": percentile(alone, 50), "max": max(alone)},
         "beside_s": {"p50": percentile(beside, 50), "max": max(beside)},
@@ -53,6 +59,23 @@ async def _caller(session: aiohttp.ClientSession, key: str, name: str) -> dict[s
     async with session.post("/v1/keys", json={"caller_id": caller_id}, headers=headers) as answer:
         answer.raise_for_status()
         return {"Authorization": f"Bearer {(await answer.json())['key']}"}
+
+
+async def _submit_all(session: aiohttp.ClientSession, headers: dict[str, str], jobs: int) -> float:
+    """Seconds until all are stored, each by a request of its own."""
+    began = time.perf_counter()
+    await asyncio.gather(*(_submit(session, headers) for _ in range(jobs)))
+    return time.perf_counter() - began
+
+
+async def _batch(session: aiohttp.ClientSession, headers: dict[str, str], jobs: int) -> float:
+    """Seconds until all are stored, in one request."""
+    began = time.perf_counter()
+    body = (json.dumps(HEAVY) + "\n") * jobs
+    lines = {**headers, "Content-Type": "application/x-ndjson"}
+    async with session.post("/v1/batches", data=body, headers=lines) as answer:
+        answer.raise_for_status()
+    return time.perf_counter() - began
 
 
 async def _submit(session: aiohttp.ClientSession, headers: dict[str, str]) -> None:
@@ -78,18 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 1 if the light caller waited for longer than a job."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few jobs: to see that it works")
+    parser.add_argument("--batch", action="store_true", help="the backlog comes as one batch")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
     chosen = parser.parse_args(arguments)
     jobs, trials = (300, 5) if chosen.quick else (10_000, 50)
     with Service() as service:
         host, port = service.address
-        found = asyncio.run(measure(f"http://{host}:{port}", service.key, jobs=jobs, trials=trials))
+        found = asyncio.run(
+            measure(f"http://{host}:{port}", service.key, jobs=jobs, trials=trials, batch=chosen.batch)
+        )
     waited = found["beside_s"]["max"] - found["alone_s"]["p50"]
     found["longest_wait_s"] = waited
     text = json.dumps(found, indent=2)
     print(text)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / ("fairness-trial.json" if chosen.quick else "fairness.json")).write_text(text + "\n")
+    name = "fairness-batch" if chosen.batch else "fairness"
+    (chosen.output / f"{name}{'-trial' if chosen.quick else ''}.json").write_text(text + "\n")
     if not found["still_waiting"]:
         print("the backlog ended before the trials did; nothing was shown", file=sys.stderr)
         return 1

@@ -8,8 +8,9 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 _RECEIVE = 1 << 16
@@ -80,9 +81,14 @@ class Answer:
 
 def one_by_one(address: tuple[str, int], wanted: bytes, count: int, pause_s: float = 0.0) -> list[Answer]:
     """One client, one job at a time."""
+    return in_turn(address, repeat(wanted, count), pause_s)
+
+
+def in_turn(address: tuple[str, int], requests: Iterable[bytes], pause_s: float = 0.0) -> list[Answer]:
+    """One client that makes these requests one after the other."""
     answers = []
     with connect(address) as connection:
-        for _ in range(count):
+        for wanted in requests:
             buffer = bytearray()
             began = time.perf_counter()
             connection.sendall(wanted)

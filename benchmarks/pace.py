@@ -26,6 +26,8 @@ class Pace:
     kills: int = 200
     neighbours: int = 60
     neighbour_pause_s: float = 0.25
+    model_calls: int = 1000
+    tasks: int = 200
 
     def say(self, line: str) -> None:
         """Progress, apart from the results."""
@@ -52,4 +54,6 @@ QUICK = Pace(
     settle_s=4.0,
     kills=8,
     neighbours=8,
+    model_calls=50,
+    tasks=20,
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import document, driver, e2e, floor, hostile, languages, machine, plot, table, targets
+from benchmarks import document, driver, e2e, floor, hostile, languages, machine, models, plot, table, targets
 from benchmarks.containers import Bench
 from benchmarks.document import CpuPerJob, Document, Measurement
 from benchmarks.pace import QUICK, Pace
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Bench, Pace], Iterable[Measurement | CpuPerJob]]] 
     "driver": driver.measure,
     "languages": languages.measure,
     "e2e": e2e.measure,
+    "models": models.measure,
     "hostile": hostile.measure,
 }
 

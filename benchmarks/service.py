@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,14 +18,14 @@ _FOREIGN = ("RETORT_DATABASE_URL", "RETORT_REDIS_URL", "RETORT_INSTANCE", "RETOR
 
 
 class Service:
-    """A running service; a context manager."""
+    """A running service; a context manager. `more` is added to its environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Mapping[str, str] | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="retort-bench-"))
         self._state = StateFolder(self._folder / "state")
         kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         house = os.pathsep.join(filter(None, [str(commands.HOUSE), kept.get("PYTHONPATH")]))
-        self._env = {**kept, VARIABLE: str(self._state.root), "PYTHONPATH": house}
+        self._env = {**kept, VARIABLE: str(self._state.root), "PYTHONPATH": house, **(more or {})}
         self.up_s = 0.0
 
     def __enter__(self) -> "Service":

@@ -14,6 +14,13 @@ RECYCLED_RATES = tuple(f"e2e.recycled.{clients}" for clients in (1, 2, 4, 8, 16)
 FRESH_RATES = tuple(f"e2e.fresh.{clients}" for clients in (4, 8))
 
 
+#: What we add to a bare call of a gateway: the client in both of its ways, and all that is around it.
+ADDED_BY_CLIENT = ("models.client.whole.added", "models.client.stream.added")
+ADDED_BY_ALL = "models.port.added"
+TASK = "models.task.overhead"
+CACHED_RUN = "models.cached.run"
+CACHED_ANSWER = "models.cached.answer"
+
 KILLED = "hostile.kill.busy"
 NEIGHBOUR = "hostile.neighbour."
 
@@ -72,6 +79,10 @@ def worst_neighbour(document: Document) -> float | None:
     return max(beside) / idle if idle else None
 
 
+def _worst(document: Document, keys: tuple[str, ...]) -> float | None:
+    return max((ms for key in keys if (ms := document.time(key)) is not None), default=None)
+
+
 def warm_to_bare(language: str) -> Callable[[Document], float | None]:
     """Hello world in a waiting cell, as a multiple of the bare interpreter's."""
 
@@ -96,6 +107,11 @@ TARGETS = (
     Target("R: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("r")),
     Target("Bash: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("bash")),
     Target("Rust: compiled hello in a waiting cell, against bare", "x", 1.2, True, warm_to_bare("rust")),
+    Target("gateway client, added to a bare call, p50", "ms", 5, True, lambda d: _worst(d, ADDED_BY_CLIENT)),
+    Target("whole way to a model, added to a bare call, p50", "ms", 50, True, lambda d: d.time(ADDED_BY_ALL)),
+    Target("task, without its model's and its program's time, p50", "ms", 20, True, lambda d: d.time(TASK)),
+    Target("cached computation over HTTP, p50", "ms", 50, True, lambda d: d.time(CACHED_RUN)),
+    Target("cached answer of a model, p50", "ms", 5, True, lambda d: d.time(CACHED_ANSWER)),
     Target("busy programs dead after their limit, p99", "ms", 1000, True, lambda d: d.time(KILLED, "p99")),
     Target("a neighbour's p95 beside a bomb, worst", "x idle", 2, True, worst_neighbour),
     Target("jobs per second, fresh container each, share of the engine's rate", "%", 95, False, fresh_share),

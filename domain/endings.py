@@ -1,14 +1,15 @@
-"""Ending and removing jobs from outside: cancel and delete. Each is one statement, and fenced."""
+"""Ending jobs from outside: a cancel is one statement, and fenced."""
 
 from sqlalchemy import (
+    CTE,
     Double,
     Executable,
+    Integer,
     Text,
     Uuid,
     and_,
     bindparam,
     cast,
-    delete,
     extract,
     func,
     insert,
@@ -18,26 +19,22 @@ from sqlalchemy import (
 )
 
 from domain.states import State
-from domain.tables import artifacts, attempts, execution_cache, idempotency_keys, jobs, response_cache
+from domain.tables import attempts, jobs
 
 #: What the attempt of a cancelled run says.
 CANCELLED_RUN = "cancelled"
 
-_final = jobs.c.finished_at.is_not(None)  # the database sees to it that this says the same
+_unfinished = jobs.c.finished_at.is_(None)  # the database sees to it that this says the same
 _of_caller = and_(
     jobs.c.id == bindparam("b_id", type_=Uuid),
     jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid),
 )
 
 
-def _cancel() -> Executable:
-    # Under the row lock: whoever claims or finishes the job was before us, and is seen, or comes too late.
-    doomed = (
-        select(jobs.c.id, jobs.c.state.label("was"), jobs.c.leased_by, jobs.c.started_at)
-        .where(_of_caller, ~_final)
-        .with_for_update()
-        .cte("doomed")
-    )
+_doomed = select(jobs.c.id, jobs.c.state.label("was"), jobs.c.leased_by, jobs.c.started_at).where(_unfinished)
+
+
+def _cancel(doomed: CTE) -> Executable:
     earlier = attempts.alias("earlier")
     ran = select(func.coalesce(func.sum(earlier.c.wall_s), 0.0)).where(earlier.c.job_id == doomed.c.id)
     number = select(func.coalesce(func.max(earlier.c.number), 0) + 1).where(earlier.c.job_id == doomed.c.id)
@@ -79,27 +76,18 @@ def _cancel() -> Executable:
 
 #: id, caller_id, reason -> the job's id and the state it was in, if it had not ended. Its worker finds its
 #: token gone: it kills the sandbox, and whatever it writes changes nothing.
-CANCEL: Executable = _cancel()
+#:
+#: Under the row lock: whoever claims or finishes the job was before us, and is seen, or comes too late.
+CANCEL: Executable = _cancel(_doomed.where(_of_caller).with_for_update().cte("doomed"))
 
-
-def _delete() -> Executable:
-    gone = delete(jobs).where(_of_caller, _final).returning(jobs.c.id, jobs.c.caller_id).cte("gone")
-    forgotten = (
-        delete(idempotency_keys)
-        .where(idempotency_keys.c.caller_id == gone.c.caller_id, idempotency_keys.c.made == gone.c.id)
-        .cte("forgotten")
+#: batch_id, most, reason -> the same for jobs of a batch that wait; those that somebody is at are passed over.
+CANCEL_WAITING: Executable = _cancel(
+    _doomed.where(
+        jobs.c.batch_id == bindparam("b_batch_id", type_=Uuid),
+        jobs.c.state == State.QUEUED.value,
     )
-    uncached = [
-        delete(cache).where(cache.c.job_id == gone.c.id).cte(f"un{cache.name}")
-        for cache in (execution_cache, response_cache)
-    ]
-    # Seen as they were before the statement: they go with the job.
-    left = select(artifacts.c.id).where(artifacts.c.job_id == gone.c.id)
-    return select(gone.c.id, func.array(left.scalar_subquery()).label("artifacts")).add_cte(
-        forgotten, *uncached
-    )
-
-
-#: id, caller_id -> the job's id, if it had ended, and the ids of its artifacts, whose contents have still to
-#: go. Its rows are gone, and what caches had of it.
-DELETE: Executable = _delete()
+    .order_by(jobs.c.batch_index)
+    .limit(bindparam("b_most", type_=Integer))
+    .with_for_update(skip_locked=True)
+    .cte("doomed")
+)

@@ -8,6 +8,7 @@ True
 ('a b.txt', 'new\\\\x0aline', '\\\\xc3')
 """
 
+import codecs
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,9 @@ RESERVED = ".retort"
 
 #: In the reserved folder: tables and charts, as JSON.
 RESULTS = f"{RESERVED}/results.json"
+
+#: Bytes of a text that are kept for a model's next turn.
+HEAD_BYTES = 1024
 
 #: Files of one job that a request may name, whatever its profile says.
 MOST_INPUTS = 256
@@ -61,6 +65,21 @@ class FileLimits:
     artifacts_mb: int
     depth: int
     collect_s: int
+
+
+def text_head(head: bytes, *, whole: bool) -> str | None:
+    """The beginning of a file as text; None where it is none. `whole`: there is no more of the file.
+
+    >>> text_head(b"a,b\\n1,2\\n", whole=True), text_head("caf\u00e9".encode()[:-1], whole=False)
+    ('a,b\\n1,2\\n', 'caf')
+    >>> text_head(b"\\x89PNG\\r\\n", whole=False) is None and text_head(b"a\\x00b", whole=True) is None
+    True
+    """
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return None
+    return None if any(ord(c) < 32 and c not in "\t\n\r\f\x1b" for c in text) else text
 
 
 def wrong_name(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from datetime import datetime
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -12,6 +13,16 @@ KEY_PREFIX = "rt_"
 def new_id() -> UUID:
     """A UUIDv7: sorts by the time it was made, so that an index on it is also an order."""
     return uuid7()
+
+
+def id_at(moment: datetime) -> UUID:
+    """The least id of a moment: every job that was made then or later has a greater one.
+
+    >>> from datetime import UTC
+    >>> str(id_at(datetime(2026, 1, 1, tzinfo=UTC)))
+    '019b76da-a800-7000-8000-000000000000'
+    """
+    return UUID(int=(int(moment.timestamp() * 1000) << 80) | (0x7 << 76) | (0b10 << 62))
 
 
 def new_api_key() -> str:

@@ -3,8 +3,9 @@
 >>> Quotas.of({"queued": 5, "ceilings": {"timeout_s": 10}}, most_running=2).as_dict()
 {'running': 2, 'queued': 5, 'ceilings': {'timeout_s': 10}}
 >>> DEFAULTS = Quotas(queued=100, requests_per_s=10, burst=20)
->>> Quotas(queued=5).over(DEFAULTS)
-Quotas(requests_per_s=10, burst=20, running=None, queued=5, execution_s_per_day=None, ceilings={}, allowed={})
+>>> Quotas(queued=5).over(DEFAULTS)  # doctest: +NORMALIZE_WHITESPACE
+Quotas(requests_per_s=10, burst=20, running=None, queued=5, execution_s_per_day=None, model_usd_per_day=None,
+       retention_days=None, ceilings={}, allowed={})
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ class Quotas:
         running: jobs that run at the same time.
         queued: jobs that wait.
         execution_s_per_day: seconds of wall time of programs in one UTC day.
+        model_usd_per_day: US dollars that models may cost in one UTC day, a decimal as text.
+        retention_days: days for which jobs are kept after their end, with all that they left.
         ceilings: the highest value of each limit of a job, by the limit's name.
         allowed: the values that a field of a request may have (`profile`, `language`), by the field's name.
     """
@@ -43,6 +46,8 @@ class Quotas:
     running: int | None = None
     queued: int | None = None
     execution_s_per_day: float | None = None
+    model_usd_per_day: str | None = None
+    retention_days: int | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
     allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 

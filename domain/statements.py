@@ -40,8 +40,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from domain.bell import LEASE_S, MAX_CLAIMS
-from domain.states import FINAL_STATES, Runtime, State
+from domain.bell import LEASE_S, MAX_CLAIMS, queue_of
+from domain.states import FINAL_STATES, Priority, Runtime, State
 from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
@@ -281,12 +281,13 @@ def _end_attempt(state: State, fields: tuple[str, ...], **values: Any) -> Execut
 
 def _keep(moved: CTE, number: ColumnElement[Any]) -> CTE:
     """Insert the artifacts in the parameter `kept`, if the job moved."""
-    names = ("id", "name", "media_type", "size", "sha256")
+    names = ("id", "name", "media_type", "size", "head", "sha256")
     rows = func.jsonb_to_recordset(cast(bindparam("kept"), JSONB)).table_valued(
         column("id", Uuid),
         column("name", Text),
         column("media_type", Text),
         column("size", BigInteger),
+        column("head", Text),
         column("sha256", Text),  # in hexadecimal
     )
     kept = rows.render_derived(name="kept", with_types=True)
@@ -361,6 +362,22 @@ def _full() -> ColumnElement[bool]:
     return jobs.c.caller_id.in_(union_all(full, none))
 
 
+#: The queues, and what waits in each: its priority, its next step, and the tier it runs on.
+KINDS: dict[str, tuple[Priority, State, Runtime | None]] = {
+    queue_of(state, priority, runtime or Runtime.RUNC): (priority, state, runtime)
+    for priority in Priority
+    for state, runtime in (
+        (State.GENERATING, None),
+        *((State.RUNNING, runtime) for runtime in Runtime),
+    )
+}
+
+
+def patience_of(queue: str) -> str:
+    """The parameter that has the seconds for a queue."""
+    return f"after_s_{queue.replace('.', '_')}"
+
+
 def _overdue() -> Executable:
     # Each kind by its own index: with `OR` between them every waiting job would be read and sorted.
     def oldest(name: str, *which: ColumnElement[bool]) -> CTE:
@@ -373,14 +390,21 @@ def _overdue() -> Executable:
             .cte(name)
         )
 
-    waiting = oldest(
-        "waiting",
-        jobs.c.state == State.QUEUED.value,
-        jobs.c.rung_at < _ago(bindparam("after_s", type_=Integer)),
-        ~_full(),
-    )
-    lost = oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5)))
-    due = union_all(select(waiting.c.id), select(lost.c.id))
+    def waiting(queue: str) -> CTE:
+        priority, state, runtime = KINDS[queue]
+        tier = () if runtime is None else (jobs.c.runtime == runtime.value,)
+        return oldest(
+            f"waiting_{queue.replace('.', '_')}",
+            jobs.c.state == State.QUEUED.value,
+            jobs.c.priority == priority.value,
+            jobs.c.next_state == state.value,
+            *tier,
+            jobs.c.rung_at < _ago(bindparam(patience_of(queue), type_=Integer)),
+            ~_full(),
+        )
+
+    kinds = (*map(waiting, KINDS), oldest("lost", _expired, jobs.c.rung_at < _ago(literal(5))))
+    due = union_all(*(select(kind.c.id) for kind in kinds))
     return (
         update(jobs)
         # As an array: the planner looks few of them up, rather than joining with the whole table.
@@ -390,8 +414,8 @@ def _overdue() -> Executable:
     )
 
 
-#: after_s, most -> jobs that nobody took within `after_s` of their last ring, and jobs whose lease expired; at
-#: most `most` of each, the oldest first.
+#: `patience_of` each queue, most -> jobs that nobody took within so many seconds of their last ring, and jobs
+#: whose lease expired; at most `most` of each queue, the oldest first.
 OVERDUE: Executable = _overdue()
 
 #: runtimes, after_s: jobs that wait for a tier which has not been offered for so long end; nothing ran.
@@ -497,12 +521,12 @@ def _expire_artifacts() -> Executable:
 EXPIRE_ARTIFACTS: Executable = _expire_artifacts()
 
 
-def _expire_files() -> Executable:
+def _expire_files(*which: ColumnElement[bool]) -> Executable:
     use = func.jsonb_build_array(func.jsonb_build_object("file", cast(files.c.id, Text)))
     needed = select(jobs.c.id).where(UNFINISHED, jobs.c.files.contains(use))
     old = (
         select(files.c.id)
-        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)))
+        .where(_days_ago(files.c.created_at), ~exists(needed.correlate(files)), *which)
         .limit(bindparam("most", type_=Integer))
     )
     return delete(files).where(files.c.id.in_(old)).returning(files.c.id)
@@ -510,3 +534,6 @@ def _expire_files() -> Executable:
 
 #: days, most -> uploaded files of that age, now without a row; not those that an unfinished job needs.
 EXPIRE_FILES: Executable = _expire_files()
+
+#: caller_id, days, most -> the same of one caller.
+EXPIRE_FILES_OF: Executable = _expire_files(files.c.caller_id == bindparam("caller_id", type_=Uuid))

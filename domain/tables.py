@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -141,6 +142,19 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+#: Jobs that came in one request. Deleting one takes its jobs along, so that is left to `domain.removal`.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # UUIDv7: newest last
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text),
+    Column("total", Integer, nullable=False),  # jobs it came with; some may have been deleted since
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Index("ix_batches_caller_id", "caller_id", "id"),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -164,6 +178,8 @@ jobs = Table(
     Column("reuse", Text, nullable=False, server_default="never"),
     Column("runtime", Text, nullable=False, server_default=Runtime.RUNC.value),
     Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
+    Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),
+    Column("batch_index", Integer),  # its place in the batch, from 0
     Column("priority", Text, nullable=False, server_default=Priority.INTERACTIVE.value),
     Column("cache", Boolean, nullable=False, server_default=text("false")),
     # What was asked for, of a task.
@@ -206,9 +222,25 @@ jobs = Table(
         name="finished_at_iff_final",
     ),
     Index("ix_jobs_caller_id_id", "caller_id", "id"),
-    Index("ix_jobs_waiting", "caller_id", "id", postgresql_where=text("state = 'queued'")),
+    CheckConstraint("(batch_id IS NULL) = (batch_index IS NULL)", name="batch_index_iff_batch"),
+    # By what a message leads to, so that however many batch jobs wait, none is read to find another.
+    Index(
+        "ix_jobs_waiting",
+        "priority",
+        "next_state",
+        "caller_id",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_jobs_batch_id",
+        "batch_id",
+        "batch_index",
+        unique=True,
+        postgresql_where=text("batch_id IS NOT NULL"),
+    ),
     Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
-    Index("ix_jobs_queued", "rung_at", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_queued", "priority", "next_state", "rung_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leased", "lease_until", postgresql_where=text("lease_token IS NOT NULL")),
 )
 
@@ -270,6 +302,7 @@ artifacts = Table(
     Column("media_type", Text, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes
     Column("sha256", LargeBinary, nullable=False),
+    Column("head", Text),  # how a task's file begins, if it is a text: for the model's next turn
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     UniqueConstraint("job_id", "attempt", "name"),
     Index("ix_artifacts_created_at", "created_at"),
@@ -366,4 +399,20 @@ execution_cache = Table(
     Index("ix_execution_cache_caller_id", "caller_id"),
     Index("ix_execution_cache_job_id", "job_id"),
     Index("ix_execution_cache_used_at", "used_at"),
+)
+
+#: What jobs used that are deleted, by caller and UTC day: deleting gives nothing of a quota back.
+past_usage = Table(
+    "past_usage",
+    metadata,
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("jobs", BigInteger, nullable=False, server_default="0"),  # submitted
+    Column("runs", BigInteger, nullable=False, server_default="0"),  # programs that ran
+    Column("wall_s", Double, nullable=False, server_default="0"),
+    Column("cpu_s", Double, nullable=False, server_default="0"),
+    Column("calls", BigInteger, nullable=False, server_default="0"),  # of models
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cost_usd", Numeric, nullable=False, server_default="0"),
 )

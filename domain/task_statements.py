@@ -178,14 +178,18 @@ COST: Executable = select(
     or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
 )
 
+_file = func.jsonb_build_object(
+    "name", artifacts.c.name, "size", artifacts.c.size, "head", artifacts.c.head, type_=JSONB
+)
+
 _left = (
-    select(func.coalesce(func.array_agg(aggregate_order_by(artifacts.c.name, artifacts.c.name)), text("'{}'")))
+    select(func.coalesce(func.jsonb_agg(aggregate_order_by(_file, artifacts.c.name)), text("'[]'")))
     .where(artifacts.c.job_id == attempts.c.job_id, artifacts.c.attempt == attempts.c.number)
     .correlate(attempts)
     .scalar_subquery()
 )
 
-#: job_id -> the attempts that ended a round, in order; `files` are the names of what each left.
+#: job_id -> the attempts that ended a round, in order; `files` are what each left: name, size, head.
 ROUNDS: Executable = (
     select(
         attempts.c.round,
@@ -206,18 +210,6 @@ ROUNDS: Executable = (
     )
     .where(attempts.c.job_id == bindparam("b_job_id", type_=Uuid), attempts.c.round.is_not(None))
     .order_by(attempts.c.number)
-)
-
-_today = func.date_trunc("day", func.now(), "UTC")
-
-#: caller_id -> the database's day and what the caller's calls of it cost.
-SPENT_TODAY: Executable = (
-    select(
-        func.to_char(func.timezone("UTC", func.now()), "YYYY-MM-DD").label("day"),
-        func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("spent_usd"),
-    )
-    .select_from(model_calls.join(jobs, jobs.c.id == model_calls.c.job_id))
-    .where(jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid), model_calls.c.created_at >= _today)
 )
 
 # --- caches -------------------------------------------------------------------------------------------

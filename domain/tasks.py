@@ -116,6 +116,7 @@ class TaskRules:
     budget_most_usd: Decimal
     fallbacks_most: int
     tested_languages: Sequence[str]
+    chunks_most: int
 
 
 def load_task_rules(path: Path | None = None) -> TaskRules:

@@ -97,6 +97,11 @@ def models_check() -> list[str]:
     return python("worker.model.check")
 
 
+def build_images(*names: str) -> list[str]:
+    """Build these sandbox images, or all that are missing, on this machine."""
+    return python("worker.sandbox.images", "build", *names)
+
+
 def worker() -> list[str]:
     """Run jobs."""
     return python("worker.main")

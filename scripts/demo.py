@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from retort import engine
-from retort.client import Client, ClientError, Service
+from retort.client import Config, Job, Retort
+from retort.client.errors import NoGateway, NotFound
+from retort.client.results import Attempt
 from retort.state import VARIABLE, StateFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def scripted_model() -> Iterator[str]:
 
 
 @contextmanager
-def service(url: str) -> Iterator[Client]:
+def service(url: str) -> Iterator[Retort]:
     """The service, with this model gateway; a client of it."""
     env = {
         **os.environ,
@@ -68,62 +69,54 @@ def service(url: str) -> Iterator[Client]:
         if up.returncode:
             raise SystemExit("demo: the service did not start; its logs are in .retort/demo/logs")
         state = StateFolder(FOLDER)
-        yield Client(Service(str(state.status()["url"]), state.api_key()))
+        with Retort(Config(str(state.status()["url"]), state.api_key())) as client:
+            yield client
     finally:
         subprocess.run([*RETORT, "down"], cwd=ROOT, env=env, check=False)
 
 
-def submit(client: Client) -> dict[str, Any]:
+def submit(client: Retort) -> Job:
     """Submit the task, as soon as a worker is there that asks models, and follow it to its end."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            submitted = client.submit({"task": TASK, "model": "auto", "budget_usd": "0.10"})
+            submitted = client.submit(task=TASK, model="auto", budget_usd="0.10")
             break
-        except ClientError as reason:
-            if "no-gateway" not in str(reason) and "No model gateway" not in str(reason):
-                raise
+        except NoGateway:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
     say(f"\nTask: {TASK}")
-    seen = 0
-    job = submitted
-    for job in client.follow(submitted):
-        for attempt in job["attempts"][seen:]:
-            seen += 1
-            tell(client.attempt(job["id"], attempt["number"]))
-    return job
+    for event in client.events(submitted):
+        if event.kind == "attempt":
+            tell(client.attempt(submitted, event.data["number"]))
+    return client.get(submitted)
 
 
-def tell(attempt: dict[str, Any]) -> None:
+def tell(attempt: Attempt) -> None:
     """What one attempt was."""
-    number, call = attempt["number"], attempt["calls"][-1]
-    spent = f"${attempt['cost_usd']}"
+    number, call = attempt.number, attempt.calls[-1]
+    spent = f"${attempt.cost_usd}"
     say(f"\nAttempt {number}: {call['model']} (scripted), {call['output_tokens']} tokens, {spent}")
     if number > 1:
         shown("the model was told:", call["prompt"]["messages"][-1]["content"])
-    shown("it answered with this program:", attempt["code"] or call["answer"])
-    say(f"\n  verdict: {attempt['verdict'] or attempt['failure']}, exit code {attempt['exit_code']}")
-    for stream in ("stderr", "stdout"):
-        if attempt[stream]:
-            shown(f"{stream}:", attempt[stream])
-    for left in attempt["artifacts"]:
-        say(f"  left: {left['name']}, {left['size']} bytes, {left['media_type']}")
+    shown("it answered with this program:", attempt.code or call["answer"])
+    say(f"\n  verdict: {attempt.verdict or attempt.failure}, exit code {attempt.exit_code}")
+    for stream, text in (("stderr", attempt.stderr), ("stdout", attempt.stdout)):
+        if text:
+            shown(f"{stream}:", text)
+    for left in attempt.artifacts:
+        say(f"  left: {left.name}, {left.size} bytes, {left.media_type}")
 
 
-def save(client: Client, job: dict[str, Any]) -> Path | None:
+def save(client: Retort, job: Job) -> Path | None:
     """The plot that the program drew, downloaded to here."""
     try:
-        picture = client.artifact(job, "sine.png")
-    except ClientError as reason:
-        say(f"demo: {reason}")
+        path = client.download(job, "sine.png", FOLDER)
+    except NotFound:
+        say(f"demo: the job left no sine.png, only {[left.name for left in job.artifacts]}")
         return None
-    if not picture.startswith(b"\x89PNG"):
-        return None
-    path = FOLDER / "sine.png"
-    path.write_bytes(picture)
-    return path
+    return path if path.read_bytes().startswith(b"\x89PNG") else None
 
 
 def main() -> int:
@@ -138,12 +131,10 @@ def main() -> int:
             plot = save(client, job)
     finally:
         engine.stop(state)
-    verdicts = [attempt["verdict"] for attempt in job["attempts"]]
+    verdicts = [attempt.verdict for attempt in job.attempts]
     good = verdicts == ["error", "ok"] and plot is not None
-    say(
-        f"\nThe task ended: {job['verdict']} after {len(verdicts)} attempts, cost ${job['cost_usd']} (scripted)"
-    )
-    say(f"The plot: {plot}" if good else f"demo: not what it must be: {verdicts}, {job['reason']}")
+    say(f"\nThe task ended: {job.verdict} after {len(verdicts)} attempts, cost ${job.cost_usd} (scripted)")
+    say(f"The plot: {plot}" if good else f"demo: not what it must be: {verdicts}, {job.reason}")
     return 0 if good else 1
 
 

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from domain.catalogue import load_catalogue
-from worker.generating import Generates
 from worker.model.gateways import Gateways, GatewaySettings, load_gateways
 from worker.model.keys import GatewayError
 from worker.model.port import Models
@@ -21,7 +20,7 @@ WHAT_TO_SET = (
 class Opened:
     """The models, and the gateways behind them."""
 
-    models: Generates
+    models: Models
     gateways: Gateways
 
 

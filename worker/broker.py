@@ -135,12 +135,18 @@ class Bell:
 
     def waiting(self, *queues: str) -> int | None:
         """Messages in these queues (all, if none is named) that nobody took; None while the broker is away."""
+        depths = self.depths(*queues)
+        return None if depths is None else sum(depths.values())
+
+    def depths(self, *queues: str) -> dict[str, int] | None:
+        """The same for each queue by itself."""
+        asked = queues or ALL_QUEUES
         try:
             with self._redis.pipeline(transaction=False) as asking:
-                for queue in queues or ALL_QUEUES:
+                for queue in asked:
                     asking.llen(queue)
-                depths: list[Any] = asking.execute()
-            return sum(map(int, depths))
+                found: list[Any] = asking.execute()
+            return dict(zip(asked, map(int, found), strict=True))
         except (OSError, redis.RedisError):
             return None
 

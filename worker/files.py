@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 from uuid import UUID
 
-from domain.files import RESULTS, LeftOut, artifact_key, file_key
+from domain.files import HEAD_BYTES, RESULTS, LeftOut, artifact_key, file_key, text_head
 from domain.ids import new_id
 from domain.results import MOST_BYTES
 from storage.media import media_type
@@ -16,9 +16,6 @@ from worker.sandbox.running import Input
 from worker.store import ClaimedJob
 
 log = logging.getLogger(__name__)
-
-#: Bytes at a file's head by which its type is told.
-_HEAD = 16
 
 
 class InputGone(Exception):
@@ -80,7 +77,9 @@ class Artifacts:
     sweeper removes it.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, heads: bool = False) -> None:
+        """`heads`: keep with each file how it begins, if it is a text."""
+        self._heads = heads
         self.kept: list[dict[str, Any]] = []
         self.not_stored: dict[str, LeftOut] = {}
         self.results = b""
@@ -121,7 +120,7 @@ class Artifacts:
 
     def _store(self, file: IO[bytes]) -> None:
         file.seek(0)
-        head = file.read(_HEAD)
+        head = file.read(HEAD_BYTES)
         made = new_id()
         try:
             self._storage.put(artifact_key(made), file)
@@ -136,5 +135,6 @@ class Artifacts:
                 "media_type": media_type(self._name, head),
                 "size": self._size,
                 "sha256": self._digest.hexdigest(),
+                "head": text_head(head, whole=self._size <= len(head)) if self._heads else None,
             }
         )

@@ -5,16 +5,19 @@ there, and asks only for what is missing.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from domain.bell import queue_of
 from domain.states import Outcome, State
 from domain.tasks import Draft, Reason
 from worker.broker import Bell
+from worker.calls import Answer, answer_of, call_columns, stored_answer
 from worker.history import NO_CODE, ended, rounds_of
+from worker.model import reading
 from worker.model.extract import Extracted, Problem, extract
 from worker.model.prompts import Given, conversation, shorten, system_prompt
 from worker.model.refine import Plan, Round, Stop, decide, plan, verdict_of
@@ -24,8 +27,7 @@ from worker.model.want import (
     AUTO,
     BudgetExceeded,
     CallRecord,
-    CallStatus,
-    Choice,
+    ContextTooLong,
     Generated,
     GenerateError,
     NoModel,
@@ -51,16 +53,6 @@ class LeaseLost(Exception):
     """Somebody else has the job; the answer is stored for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A model's answer, asked for just now or found in the database."""
-
-    text: str
-    finish: str
-    model: str
-    choice: dict[str, Any]
-
-
 class Generating:
     """Does generating steps. Called from many threads at once."""
 
@@ -84,7 +76,7 @@ class Generating:
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
         self._bell.tell(job.id, State.GENERATING)
-        rounds = ended(rounds_of(self._tasks, job.id))
+        rounds = ended(rounds_of(self._tasks, job.id)) if task.round else ()  # most tasks have none yet
         coming = plan(self._rules, rounds)
         try:
             answer, extracted = self._program(job, task, coming)
@@ -103,19 +95,33 @@ class Generating:
     # --- asking -----------------------------------------------------------------------------------
 
     def _program(self, job: ClaimedJob, task: ClaimedTask, coming: Plan) -> tuple[Answer, Extracted]:
-        stored = [row for row in self._tasks.answers(job.id) if row.round == coming.number]
+        try:
+            return self._written(job, task, coming, task.text)
+        except ContextTooLong as e:  # known before anything is asked
+            notes = self._notes(job, task, coming, e.most_tokens)
+            if notes is None:
+                raise
+        return self._written(job, task, coming, notes)
+
+    def _written(self, job: ClaimedJob, task: ClaimedTask, coming: Plan, text: str) -> tuple[Answer, Extracted]:
+        """The answer to a task in these words, and the program in it."""
+        stored = [
+            row
+            for row in self._tasks.answers(job.id)
+            if row.round == coming.number and reading.marked(row.parameters) is None
+        ]
         messages = conversation(
             self._rules,
             coming,
             language=job.language_name,
-            task=task.text,
+            task=text,
             check=task.check,
             limits=job.limits,
             given=given_to(job),
         )
         for number in range(self._rules.shorten + 1):
             if number < len(stored):
-                answer = _stored(stored[number])
+                answer = stored_answer(stored[number])
             else:
                 answer = self._ask(job, task, coming, messages, shorter=number > 0)
             if answer.finish == Finish.REFUSAL:
@@ -127,16 +133,42 @@ class Generating:
             messages = shorten(self._rules, messages, answer.text, job.language_name)
         return answer, extracted
 
+    def _notes(self, job: ClaimedJob, task: ClaimedTask, coming: Plan, context_tokens: int) -> str | None:
+        """What a model noted of a task that is too long for it; None where it cannot be read in chunks.
+
+        Notes that are stored, of a round before or of a worker that was lost, are not asked for again.
+        """
+        chunks = reading.cut(self._rules, task.text, context_tokens)
+        if not chunks:
+            return None
+        stored = {reading.marked(row.parameters): str(row.answer) for row in self._tasks.answers(job.id)}
+        notes: list[str] = []
+        for chunk in chunks:
+            found = stored.get((chunk.number, chunk.of))
+            if found is None:
+                want = self._want(
+                    job,
+                    task,
+                    coming,
+                    reading.question(chunk, notes[-1] if notes else ""),
+                    system=reading.system(chunk),
+                    max_tokens=self._rules.notes_tokens,
+                    mark=reading.mark(chunk),
+                )
+                found = self._models.generate(want).answer.text
+            notes.append(found)
+        return reading.digest(task.text, notes)
+
     def _ask(
         self, job: ClaimedJob, task: ClaimedTask, coming: Plan, messages: tuple[Message, ...], *, shorter: bool
     ) -> Answer:
         wants = list(self._wants(job, task, coming, messages, shorter=shorter))
         for want in wants[:-1]:
             try:
-                return _answer(self._models.generate(want))
+                return answer_of(self._models.generate(want))
             except NoModel as e:
                 log.info("no better model: %s", e, extra={"job_id": str(job.id)})
-        return _answer(self._models.generate(wants[-1]))
+        return answer_of(self._models.generate(wants[-1]))
 
     def _wants(
         self, job: ClaimedJob, task: ClaimedTask, coming: Plan, messages: tuple[Message, ...], *, shorter: bool
@@ -144,10 +176,35 @@ class Generating:
         """What is asked for, the best first; the next is for where the one before leaves no model."""
         rules, policy = self._rules, task.policy
         system = system_prompt(job.language, job.profile)
+        max_tokens = policy.max_tokens or (rules.shorten_max_tokens if shorter else rules.max_tokens)
+        want = self._want(job, task, coming, messages, system=system, max_tokens=max_tokens)
+        if coming.escalate:
+            used = frozenset(each.model for each in (*coming.summed_up, *coming.shown) if each.model)
+            if policy.model == AUTO:
+                yield replace(want, role="accuracy", avoid=used)
+                yield replace(want, role="accuracy")
+            elif policy.fallbacks:
+                unused = [name for name in policy.fallbacks if name not in used]
+                if unused:
+                    yield replace(want, model=unused[0], fallbacks=(*unused[1:], policy.model))
+        yield want
+
+    def _want(
+        self,
+        job: ClaimedJob,
+        task: ClaimedTask,
+        coming: Plan,
+        messages: tuple[Message, ...],
+        *,
+        system: str,
+        max_tokens: int,
+        mark: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Want:
+        """An answer wanted for a job, under its policy; `mark` is kept with the parameters of its calls."""
+        rules, policy = self._rules, task.policy
         temperature = policy.temperature
         if temperature is None:
             temperature = rules.fresh_temperature if coming.fresh else rules.temperature
-        max_tokens = policy.max_tokens or (rules.shorten_max_tokens if shorter else rules.max_tokens)
         want = Want(
             caller=str(job.caller_id),
             messages=messages,
@@ -166,36 +223,36 @@ class Generating:
             cache=job.cache,
             may_queue=task.age_s < rules.queue_s,
             deadline_s=rules.deadline_s,
-            on_call=lambda record: self._record(job, coming.number, system, messages, record),
+            on_call=lambda record: self._record(job, coming.number, system, messages, record, mark),
         )
-        if self._caller_budget_usd is not None:
-            day, spent = self._tasks.spent_today(job.caller_id)
-            want = replace(
-                want, caller_budget_usd=self._caller_budget_usd, caller_spent_usd=spent, caller_day=day
-            )
-        if coming.escalate:
-            used = frozenset(each.model for each in (*coming.summed_up, *coming.shown) if each.model)
-            if policy.model == AUTO:
-                yield replace(want, role="accuracy", avoid=used)
-                yield replace(want, role="accuracy")
-            elif policy.fallbacks:
-                unused = [name for name in policy.fallbacks if name not in used]
-                if unused:
-                    yield replace(want, model=unused[0], fallbacks=(*unused[1:], policy.model))
-        yield want
+        budget = self._tasks.budget_of(job.caller_id)
+        if budget is None:
+            budget = self._caller_budget_usd
+        if budget is None:
+            return want
+        day, spent = self._tasks.spent_today(job.caller_id)
+        return replace(want, caller_budget_usd=budget, caller_spent_usd=spent, caller_day=day)
 
     def _spent(self, job: ClaimedJob, task: ClaimedTask) -> Decimal:
         """All calls so far, also those of this very step."""
         return self._tasks.spent(job.id) if task.budget_usd is not None else task.cost_usd
 
     def _record(
-        self, job: ClaimedJob, round_: int, system: str, messages: tuple[Message, ...], record: CallRecord
+        self,
+        job: ClaimedJob,
+        round_: int,
+        system: str,
+        messages: tuple[Message, ...],
+        record: CallRecord,
+        mark: Mapping[str, Any],
     ) -> None:
         prompt = {
             "system": system,
             "messages": [{"role": each.role, "content": each.content} for each in messages],
         }
-        if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **_call_columns(record)}):
+        call = call_columns(record)
+        call["parameters"] |= mark
+        if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **call}):
             raise LeaseLost
 
     # --- what follows -----------------------------------------------------------------------------
@@ -267,69 +324,7 @@ class Generating:
         }
 
 
-def _answer(generated: Generated) -> Answer:
-    answer = generated.answer
-    return Answer(answer.text, answer.finish, answer.model, choice_document(generated.choice))
-
-
 def given_to(job: ClaimedJob) -> Given:
     """What a model is told of a job's inputs."""
     files = tuple((str(each["name"]), int(each["size"])) for each in job.files)
     return Given(bool(job.stdin), files, job.args, tuple(sorted(job.env)))
-
-
-def choice_document(choice: Choice) -> dict[str, Any]:
-    """A choice as JSON."""
-    return {
-        "model": choice.model,
-        "gateway": choice.gateway,
-        "reason": choice.reason,
-        "skipped": [
-            {"model": each.model, "gateway": each.gateway, "reason": each.reason} for each in choice.skipped
-        ],
-    }
-
-
-def _stored(row: Any) -> Answer:
-    choice = {
-        "model": row.model,
-        "gateway": row.gateway,
-        "reason": "its answer had been stored before a worker was lost",
-        "skipped": [],
-    }
-    return Answer(row.answer, row.finish or Finish.LENGTH, row.model, choice)
-
-
-def _call_columns(record: CallRecord) -> dict[str, Any]:
-    usage = record.usage
-    return {
-        "gateway": record.gateway,
-        "model": record.model,
-        "model_version": record.model_version,
-        "request_id": record.request_id,
-        "parameters": {
-            "temperature": record.temperature,
-            "top_p": record.top_p,
-            "max_tokens": record.max_tokens,
-            "number": record.number,
-            "retry": record.retry,
-            "status": record.status.value,
-            "waited_s": round(record.waited_s, 6),
-        },
-        "answer": record.text if record.failure is None else None,
-        "finish": record.finish,
-        "failure": record.failure,
-        "detail": record.detail,
-        "status": record.http_status,
-        "input_tokens": None if usage is None else usage.input_tokens,
-        "output_tokens": None if usage is None else usage.output_tokens,
-        "cache_read_tokens": None if usage is None else usage.cache_read_tokens,
-        "cache_write_tokens": None if usage is None else usage.cache_write_tokens,
-        "estimated": usage is not None and usage.estimated,
-        "price": None if record.price is None else record.price.as_dict(),
-        "cost_usd": record.cost_usd,
-        "latency_s": record.latency_s,
-        "first_byte_s": record.first_byte_s,
-        "cache_hit": record.status in (CallStatus.CACHED, CallStatus.SHARED),
-        "scripted": record.scripted,
-    }

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from domain.limits import Limits
 from worker.model.extract import Problem
-from worker.model.refine import Round
+from worker.model.refine import Left, Round
 from worker.task_store import TaskStore
 
 #: How the failure of an attempt begins whose model gave no program; what follows is the problem.
@@ -45,7 +45,7 @@ def _round(row: Row[Any], answer: str) -> Round:
         limits=None if row.limits is None else Limits(**row.limits),
         check_passed=row.check_passed,
         note=row.note,
-        files=tuple(row.files),
+        files=tuple(Left(each["name"], each["size"], each["head"]) for each in row.files),
     )
 
 

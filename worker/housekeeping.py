@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain.bell import BATCH_SUFFIX
 from domain.states import Runtime, State
 from storage.store import StorageError
 from worker.advance import Steps
@@ -44,7 +45,11 @@ SHORT_QUEUE = 50
 STRANDED_S = 10.0
 STRANDED_AFTER_S = 600.0
 
-#: Jobs rung for in one sweep.
+#: For batch jobs a long queue is as good as their own messages, as each leads to any of them. The sweeper
+#: lengthens it when it has less than `RINGS`; until then it rings for a job only to be safe.
+OVERDUE_BATCH_S = 3600
+
+#: Jobs rung for in one sweep, of each queue.
 RINGS = 500
 
 #: Seconds between two looks for Idempotency-Keys that have expired, and how many are forgotten at once.
@@ -95,11 +100,11 @@ class Every:
 
 def sweep(store: Store, bell: Bell) -> None:
     """Ring again for jobs that nobody took or whose worker was lost."""
-    depth = bell.waiting()
-    if depth is None:
+    depths = bell.depths()
+    if depths is None:
         return  # ringing would not be heard
-    after_s = OVERDUE_S if depth < SHORT_QUEUE else OVERDUE_BUSY_S
-    broken, overdue = store.sweep(after_s=after_s, most=RINGS)
+    patience = {queue: _patience(queue, depth) for queue, depth in depths.items()}
+    broken, overdue = store.sweep(after_s=patience, most=RINGS)
     for job_id in broken:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
         bell.tell(job_id, State.BROKEN)
@@ -108,6 +113,13 @@ def sweep(store: Store, bell: Bell) -> None:
             break  # each further try would take seconds; the rest is due again soon
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
+
+
+def _patience(queue: str, depth: int) -> int:
+    """Seconds until it is rung again for a job of a queue which is so long."""
+    if queue.endswith(BATCH_SUFFIX):
+        return OVERDUE_S if depth < RINGS else OVERDUE_BATCH_S
+    return OVERDUE_S if depth < SHORT_QUEUE else OVERDUE_BUSY_S
 
 
 def forget(store: Store, hours: int) -> None:

@@ -10,7 +10,7 @@ from domain.states import Outcome, State, Verdict
 from worker import checks
 from worker.broker import Bell
 from worker.history import ended, rounds_of
-from worker.model.refine import Again, Round, Stop, decide
+from worker.model.refine import Again, Left, Round, Stop, decide
 from worker.model.rules import RefineRules
 from worker.store import ClaimedJob, ClaimedTask
 from worker.task_store import TaskEnd, TaskStore
@@ -54,7 +54,8 @@ class Judging:
         if attempt["verdict"] == Verdict.SANDBOX_CRASH:
             step: Stop | Again = Stop(Outcome.FAILED, attempt["verdict"], attempt.get("note"))
         else:
-            rounds = (*ended(rounds_of(self._tasks, job.id)), _round(job, task, attempt))
+            before = ended(rounds_of(self._tasks, job.id)) if task.round > 1 else ()  # most have none
+            rounds = (*before, _round(job, task, attempt))
             step = decide(
                 self._rules,
                 task.policy,
@@ -121,5 +122,5 @@ def _round(job: ClaimedJob, task: ClaimedTask, attempt: Mapping[str, Any]) -> Ro
         limits=job.limits,
         check_passed=attempt.get("check_passed"),
         note=attempt.get("note"),
-        files=tuple(kept["name"] for kept in attempt.get("kept", ())),
+        files=tuple(Left(kept["name"], kept["size"], kept["head"]) for kept in attempt.get("kept", ())),
     )

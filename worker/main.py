@@ -155,7 +155,11 @@ class Wiring:
             storage=storage,
         )
         retention = Retention(
-            self.store, storage, files_days=settings.files_days, artifacts_days=settings.artifacts_days
+            self.store,
+            storage,
+            files_days=settings.files_days,
+            artifacts_days=settings.artifacts_days,
+            jobs_days=settings.jobs_days,
         )
         guard = housekeeping.Guard(engine=engine, pool=pool, image=offers.tags["python"])
 
@@ -194,7 +198,10 @@ class Wiring:
             worker=self.settings.instance,
             caller_budget_usd=self.settings.caller_budget_usd,
         )
-        return generating, Part(lambda: None, lambda: {"gateways": opened.gateways.facts()})
+        return generating, Part(
+            lambda: None,
+            lambda: {"gateways": opened.gateways.facts(), "calls": opened.models.stats().as_dict()},
+        )
 
 
 def run(settings: WorkerSettings) -> int:

@@ -153,7 +153,7 @@ class Pipeline:
 
     def _run(self, step: _Step, lent: Lent, files: Sequence[Input]) -> None:
         job, reusable = step.job, False
-        artifacts = Artifacts(self._storage)
+        artifacts = Artifacts(self._storage, heads=job.task is not None)
         reset = lent.cell.caller is not None
         try:
             try:

@@ -1,8 +1,8 @@
-"""Removing files and artifacts that nobody needs any more, at a slow pace.
+"""Removing jobs, files and artifacts that nobody needs any more, at a slow pace.
 
-Rows end by age; what was deleted with its job, or never got a row because a worker lost its lease between
-storing and finishing, is found by listing the storage. An object is removed only when it has no row and is
-older than any job that could still be about to record it.
+Rows end by age, those of jobs as their caller's quotas say; what was deleted with its job, or never got a row
+because a worker lost its lease between storing and finishing, is found by listing the storage. An object is
+removed only when it has no row and is older than any job that could still be about to record it.
 """
 
 import logging
@@ -23,7 +23,10 @@ _MOST = 500
 
 
 class Retention:
-    """Removes what is too old. Uploads and artifacts have each their days; 0 is never."""
+    """Removes what is too old. Jobs, uploads and artifacts have each their days; 0 is never.
+
+    A caller's own days hold for its jobs with all that is kept of them, and for its uploads.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,14 @@ class Retention:
         *,
         files_days: int,
         artifacts_days: int,
+        jobs_days: int = 0,
         orphan_s: float = ORPHAN_S,
     ) -> None:
         self._store = store
         self._storage = storage
         self._files_days = files_days
         self._artifacts_days = artifacts_days
+        self._jobs_days = jobs_days
         self._orphan_s = orphan_s
 
     def step(self) -> None:
@@ -49,9 +54,22 @@ class Retention:
         with self._store.alone_in_retention() as alone:
             if not alone:
                 return
+            for caller_id, days in self._store.retentions(self._jobs_days):
+                self._expire_jobs(caller_id, days)
             expired = self._expire() + self._orphans("artifacts") + self._orphans("files")
         if expired:
             log.info("removed files that nobody needs", extra={"count": expired})
+
+    def _expire_jobs(self, caller_id: UUID, days: int) -> None:
+        count = 0
+        while (removed := self._store.expire_jobs(caller_id, days, _MOST))[0]:
+            count += removed[0]
+            self._remove([artifact_key(each) for each in removed[1]])
+        while ids := self._store.expire_files_of(caller_id, days, _MOST):
+            self._remove([file_key(each) for each in ids])
+        self._store.expire_batches(caller_id, days)
+        if count:
+            log.info("removed old jobs", extra={"caller_id": str(caller_id), "count": count})
 
     def _expire(self) -> int:
         count = 0

@@ -93,6 +93,11 @@ class WorkerSettings(BaseSettings):
         description="Where files and artifacts are: file:///folder or s3://bucket/prefix; the API must be told "
         "the same. Default: storage/ in the state folder.",
     )
+    jobs_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days that jobs are kept after their end, where no quota says; 0 is for ever.",
+    )
     artifacts_days: int = Field(default=30, ge=0, description="Days that artifacts are kept; 0 is for ever.")
     files_days: int = Field(default=30, ge=0, description="Days that uploaded files are kept; 0 is for ever.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

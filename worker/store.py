@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,8 +17,9 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from domain import fairness, statements
+from domain import fairness, removal, statements
 from domain.bell import LEASE_S, queue_of
+from domain.ids import id_at
 from domain.languages import split_wish
 from domain.limits import Limits
 from domain.states import Priority, Runtime, State
@@ -263,17 +265,19 @@ class Store:
             rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
             return {row.lease_token for row in rows}
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
+    def sweep(self, *, after_s: Mapping[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """Break jobs whose workers were lost too often; find those to ring for again, and on which queue.
 
-        Only one process sweeps at a time; the others get nothing.
+        `after_s`: for each queue, how long a job of it must have waited since its last ring. Only one process
+        sweeps at a time; the others get nothing.
         """
         with self._sweeping.begin() as connection:
             locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:k)"), {"k": _SWEEP_LOCK})
             if not locked.scalar():
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
-            overdue = connection.execute(statements.OVERDUE, {"after_s": after_s, "most": most})
+            patience = {statements.patience_of(queue): seconds for queue, seconds in after_s.items()}
+            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most})
             return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
 
     def offered(self) -> frozenset[str]:
@@ -307,6 +311,31 @@ class Store:
     def expire_files(self, days: int, most: int) -> list[UUID]:
         """Forget uploaded files that are so old: their ids."""
         return self._ids(statements.EXPIRE_FILES, {"days": days, "most": most})
+
+    def retentions(self, days: int) -> list[tuple[UUID, int]]:
+        """Callers, and the days that their jobs are kept; `days`: where no quota says, 0 for ever."""
+        with self._slow.connect() as connection:
+            found = connection.execute(removal.RETENTIONS, {"b_days": days})
+            return [(row.id, row.days) for row in found]
+
+    def expire_jobs(self, caller_id: UUID, days: int, most: int) -> tuple[int, list[UUID]]:
+        """Remove jobs that ended so long ago: how many, and the ids of their artifacts."""
+        # Nearly as old by our own clock, which only spares reading others: the database's decides.
+        before = id_at(datetime.now(UTC) - timedelta(days=days) + timedelta(days=1))
+        values = {"b_caller_id": caller_id, "b_before_id": before, "b_days": days, "b_most": most}
+        with self._slow.connect() as connection:
+            rows = connection.execute(removal.EXPIRE_JOBS, values).all()
+        return len(rows), [artifact for row in rows for artifact in row.artifacts]
+
+    def expire_batches(self, caller_id: UUID, days: int) -> None:
+        """Remove batches of that age that have no jobs any more."""
+        with self._slow.connect() as connection:
+            connection.execute(removal.EXPIRE_BATCHES, {"b_caller_id": caller_id, "b_days": days})
+
+    def expire_files_of(self, caller_id: UUID, days: int, most: int) -> list[UUID]:
+        """Forget a caller's uploaded files that are so old: their ids."""
+        values = {"caller_id": caller_id, "days": days, "most": most}
+        return self._ids(statements.EXPIRE_FILES_OF, values)
 
     def with_rows(self, kind: str, ids: list[UUID]) -> set[UUID]:
         """Those of the ids that have a row among the `artifacts` or `files`."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from domain import task_statements as statements
+from domain import usage
 from domain.ids import new_id
 from domain.limits import Limits
 from domain.tasks import Draft
@@ -92,8 +93,14 @@ class TaskStore:
 
     def spent_today(self, caller_id: UUID) -> tuple[str, Decimal]:
         """The database's day, and what the caller's calls of it cost in US dollars."""
-        (row,) = self._store.all(statements.SPENT_TODAY, {"b_caller_id": caller_id})
+        (row,) = self._store.all(usage.SPENT_TODAY, {"caller_id": caller_id})
         return str(row.day), Decimal(row.spent_usd)
+
+    def budget_of(self, caller_id: UUID) -> Decimal | None:
+        """US dollars that the caller's models may cost in a day; None where its quotas say nothing."""
+        for row in self._store.all(usage.BUDGET, {"caller_id": caller_id}):
+            return None if row.usd is None else Decimal(row.usd)
+        return None
 
     # --- caches -----------------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """Cancel, rerun, delete."""
 
-import asyncio
-import logging
 from typing import Any
 
 import psycopg
@@ -11,7 +9,7 @@ from api import statements
 from api.answers import json_answer
 from api.auth import Guarded, caller_of
 from api.body import read_json
-from api.database import AlreadyStored
+from api.ending import cancel_job, forget_artifacts
 from api.once import once_of
 from api.openapi import BAD_BODY, IDEMPOTENCY_HEADER, NO_ROOM, PREFER_HEADER, operation
 from api.problems import Kind, Problem
@@ -20,14 +18,10 @@ from api.reading import NOT_FOUND_DETAIL, job_id_of, job_of, stored_answer
 from api.rerun import rerun_request
 from api.schemas import Job, RerunRequest
 from api.services import services_of
-from domain.bell import queue_of
-from domain.endings import CANCEL, DELETE
-from domain.files import artifact_key
 from domain.quotas import Scope
-from domain.states import LEASED_STATES, State
-from storage.store import StorageError
+from domain.removal import DELETE
+from domain.states import State
 
-log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", route_class=Guarded)
 
 RERUN_EXAMPLES = {
@@ -51,18 +45,7 @@ async def cancel(request: Request, job_id: str) -> Response:
     services = services_of(request)
     caller = caller_of(request.scope)
     found = request.scope["retort.job_id"] = job_id_of(job_id)
-    values = {"b_id": found, "b_caller_id": caller.id, "b_reason": "cancelled by its caller"}
-    try:
-        won = await services.database.hot(CANCEL, values)
-    except (psycopg.errors.UniqueViolation, AlreadyStored):
-        # Somebody recorded an attempt after this statement began: it numbers the next one now.
-        won = await services.database.hot(CANCEL, values)
-    if won is not None:
-        leased = won.was in LEASED_STATES
-        await services.teller.cancelled(found, was_leased=leased)
-        if leased:
-            # Its caller may run another one now; a bell does not say which.
-            services.bell.ring(found, queue_of(won.next_state, won.priority, won.runtime))
+    await cancel_job(services, caller.id, found, "cancelled by its caller")
     job = await job_of(services, caller, found)
     if job["state"] != State.CANCELLED:
         raise Problem(
@@ -126,10 +109,5 @@ async def delete(request: Request, job_id: str) -> Response:
     if gone is None:
         job = await job_of(services, caller, found)
         raise Problem(Kind.JOB_UNFINISHED, f"the job is {job['state']}; cancel it first, or wait for its end")
-    try:
-        for artifact in gone.artifacts:
-            await asyncio.to_thread(services.storage.delete, artifact_key(artifact))
-    except StorageError as error:
-        # Nobody finds them any more; workers look for what has no row, and remove it.
-        log.warning("artifacts of a deleted job are left to clean-up: %s", error, extra={"job_id": str(found)})
+    await forget_artifacts(services, gone.artifacts)
     return Response(status_code=204)

@@ -75,7 +75,7 @@ async def create_key(request: Request) -> Response:
 )
 async def list_keys(request: Request) -> Response:
     """Lists keys, also those that have ended."""
-    rows, following = await page_of(request, accounts.LIST_KEYS, "caller_id")
+    rows, following = await page_of(request, accounts.LIST_KEYS, ids=["caller_id"])
     return json_answer({"keys": [_key(row) for row in rows], "next_cursor": following})
 
 

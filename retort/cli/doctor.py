@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from retort.cli.service import AsJson, Host, Port
+from retort.cli.common import AsJson
+from retort.cli.service import Host, Port
 from retort.state import StateFolder
 
 MARKS = {True: "[green]ok[/]", False: "[red]FAIL[/]", None: "[yellow]note[/]"}

@@ -1,15 +1,21 @@
-"""Exit codes of `retort run`. docs/operations.md shows the table to users.
+"""Exit codes of all commands. docs/client.md shows the table to users.
 
-A program's own exit code is passed on, so a number below can also be the program's; `--json` tells which.
+Of `run`, `ask` and what else shows the end of a job: a program's own exit code is passed on, so a number below
+can also be the program's; `--json` tells which.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retort.client import Job
 
 USAGE = 64  # the request was refused
-NO_INPUT = 66  # the file cannot be read
+NO_INPUT = 66  # a file cannot be read
 UNREACHABLE = 69  # nobody answers at RETORT_URL, or not now
 OUR_FAILURE = 70  # the job is broken: the service failed, not the program
-NO_PERMISSION = 77  # no valid API key
+NO_OUTPUT = 73  # a file cannot be written
+NO_PERMISSION = 77  # no valid API key, or one that is not good for this
+CONFIGURATION = 78  # the configuration file or a variable cannot be used
 INTERRUPTED = 130
 
 VERDICTS = {
@@ -25,18 +31,17 @@ VERDICTS = {
 }
 
 
-def of_job(job: dict[str, Any]) -> int:
+def of_job(job: "Job") -> int:
     """The exit code that tells how a job ended."""
-    if job["state"] == "cancelled":
+    if job.state == "cancelled":
         return INTERRUPTED
-    if job["state"] != "finished":
+    if job.state != "finished":
         return OUR_FAILURE
-    verdict = job.get("verdict")
-    if verdict == "signalled":
-        return 128 + int(job.get("signal") or 0)
-    if verdict == "error":
-        return int(job.get("exit_code") or 1)
-    return VERDICTS.get(str(verdict), OUR_FAILURE)
+    if job.verdict == "signalled":
+        return 128 + (job.signal or 0)
+    if job.verdict == "error":
+        return job.exit_code or 1
+    return VERDICTS.get(str(job.verdict), OUR_FAILURE)
 
 
 def of_refusal(status: int) -> int:

@@ -2,13 +2,11 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from retort.cli import exits
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from retort.cli.common import AsJson, print_json, service, table
 
 models = typer.Typer(
     help="List the models that the service knows; `check` asks each configured one.",
@@ -27,47 +25,29 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models: prices per million tokens, limits, and where each is served."""
     if context.invoked_subcommand is not None:
         return
-    from retort.client import Client, Refused, Service, Unreachable
-
-    try:
-        found = Client(Service.find()).models()
-    except Refused as refused:
-        typer.echo(f"retort: {refused}", err=True)
-        raise typer.Exit(exits.of_refusal(refused.status)) from None
-    except Unreachable as reason:
-        typer.echo(f"retort: {reason}", err=True)
-        raise typer.Exit(exits.UNREACHABLE) from None
+    with service() as client:
+        found = client.models()
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found.document)
         return
-    _table(found["models"])
-
-
-def _table(cards: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        "model", "aliases", "in", "out", "context", "accuracy", "roles", "served by", box=None, pad_edge=False
+    table(
+        ("model", "aliases", "in", "out", "context", "accuracy", "roles", "served by"),
+        [
+            (
+                model.name,
+                ", ".join(model.aliases),
+                f"${model.price.input}" if model.price else "unknown",
+                f"${model.price.output}" if model.price else "unknown",
+                f"{model.context_tokens:,}" if model.context_tokens else "unknown",
+                "" if model.accuracy is None else f"{model.accuracy:.2f}",
+                ", ".join(model.roles),
+                ", ".join(gateway["name"] for gateway in model.gateways) or "nobody",
+            )
+            for model in found.models
+        ],
     )
-    for card in cards:
-        price = card["price"]
-        served = ", ".join(gateway["name"] for gateway in card["gateways"])
-        table.add_row(
-            escape(card["name"]),
-            escape(", ".join(card["aliases"])),
-            f"${price['input']}" if price else "unknown",
-            f"${price['output']}" if price else "unknown",
-            f"{card['context_tokens']:,}" if card["context_tokens"] else "unknown",
-            "" if card["accuracy"] is None else f"{card['accuracy']:.2f}",
-            ", ".join(card["roles"]),
-            escape(served) or "nobody",
-        )
-    console = Console()
-    console.print(table)
-    if not any(card["available"] for card in cards):
-        console.print("No live worker serves a model; docs/models.md says how to configure a gateway.")
+    if not any(model.available for model in found.models):
+        typer.echo("No live worker serves a model; docs/models.md says how to configure a gateway.", err=True)
 
 
 @models.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retort.cli import exits
+from retort.cli.common import AsJson, service
 
 if TYPE_CHECKING:
     from retort.savings import Comparison, Price, Usage
@@ -23,7 +23,6 @@ Prices = Annotated[
         help="NAME=IN/OUT in dollars per million tokens, or NAME=BOTH; else as the service lists it.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -125,24 +124,15 @@ def _decimal(text: str, option: str) -> Decimal:
 
 def _from_service(names: set[str]) -> "dict[str, Price]":
     """Prices by name or alias as the service lists them."""
-    from retort.client import Client, Refused, Service, Unreachable
     from retort.savings import Price
 
-    try:
-        cards = Client(Service.find()).models()["models"]
-    except Refused as refused:
-        typer.echo(f"retort: {refused}", err=True)
-        raise typer.Exit(exits.of_refusal(refused.status)) from None
-    except Unreachable as reason:
-        typer.echo(f"retort: {reason}; give the prices with --price NAME=IN/OUT", err=True)
-        raise typer.Exit(exits.UNREACHABLE) from None
-    listed = {name: card["price"] for card in cards for name in (card["name"], *card["aliases"])}
-    unknown = sorted(name for name in names if not listed.get(name))
-    if unknown:
+    with service(advice="; give the prices with --price NAME=IN/OUT") as client:
+        cards = client.models().models
+    listed = {name: card.price for card in cards for name in (card.name, *card.aliases)}
+    known = {name: price for name in names if (price := listed.get(name)) is not None}
+    if unknown := sorted(names - known.keys()):
         raise typer.BadParameter(
             f"no price is known for {', '.join(unknown)}; give it with --price NAME=IN/OUT",
             param_hint="--price",
         )
-    return {
-        name: Price(Decimal(str(listed[name]["input"])), Decimal(str(listed[name]["output"]))) for name in names
-    }
+    return {name: Price(price.input, price.output) for name, price in known.items()}

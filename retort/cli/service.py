@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from retort import commands, processes, readiness
+from retort.cli.common import AsJson
 from retort.state import AlreadyRunning, StateFolder
 
 NOT_RUNNING = 3  # as init scripts say it
@@ -24,7 +25,6 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the se
 Hello = Annotated[bool, typer.Option("--hello", help="Run a first job and print its result.")]
 Grace = Annotated[float, typer.Option(min=0, help="Seconds for running jobs to end at a stop.")]
 Logs = Annotated[bool, typer.Option("--logs/--no-logs", help="Show what API and worker log.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -73,7 +73,8 @@ class Contract:
         if content is None:
             raise BrokenContract(f"{where}: {media_type} is not declared")
         if "json" in media_type:
-            self._validate(where, _HOME + content["schema"]["$ref"], body)
+            for document in body.splitlines() if "ndjson" in media_type else [body]:
+                self._validate(where, _HOME + content["schema"]["$ref"], document)
         if media_type == _PROBLEM_TYPE and json.loads(body)["status"] != status:
             raise BrokenContract(f"{where}: the problem document has another status")
 

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from domain.bell import CANCELS_CHANNEL
-from domain.endings import CANCEL, DELETE
+from domain.endings import CANCEL
+from domain.removal import DELETE
 from domain.states import State
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, attempt, containers, eventually, instance_name, ready

@@ -11,13 +11,16 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import insert, text, update
 
+from domain.bell import ALL_QUEUES
+from domain.fairness import CLAIM_FAIRLY
 from domain.ids import new_id
-from domain.states import State
+from domain.states import Runtime, State
 from domain.tables import callers, idempotency_keys
 from tests.harness import Jobs, attempt, eventually
 from worker.store import ClaimedJob, Store
 
 THREADS = 4
+AFTER_S = dict.fromkeys(ALL_QUEUES, 5)
 
 #: A job that has ended; messages that name it still lead to others.
 PAST = UUID(int=7)
@@ -146,13 +149,13 @@ def test_the_sweeper_rings_for_nobody_who_is_full(store: Store, jobs_table: Jobs
     jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
     first = take(store)
     assert first is not None
-    assert store.sweep(after_s=5, most=10) == ([], [])
+    assert store.sweep(after_s=AFTER_S, most=10) == ([], [])
     finish(store, first)
-    assert {job_id for job_id, _ in store.sweep(after_s=5, most=10)[1]} == set(ids[1:])
+    assert {job_id for job_id, _ in store.sweep(after_s=AFTER_S, most=10)[1]} == set(ids[1:])
     jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
     with jobs_table.engine.connect() as connection:
         connection.execute(update(callers).values(most_running=0))
-    assert store.sweep(after_s=5, most=10) == ([], [])
+    assert store.sweep(after_s=AFTER_S, most=10) == ([], [])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -204,3 +207,63 @@ def test_a_message_leads_to_its_own_queue(store: Store, jobs_table: Jobs) -> Non
     late = take(store, batch)
     assert late is not None
     assert late.id == batch
+
+
+def test_batch_work_that_waits_is_not_even_read(store: Store, jobs_table: Jobs) -> None:
+    """Of a caller with thousands of batch jobs, older than one that cannot wait."""
+    heavy = caller(jobs_table, "heavy")
+    waiting(jobs_table, heavy, 1)
+    with jobs_table.engine.connect() as connection:
+        columns = "caller_id, code, language, profile, limits"
+        connection.exec_driver_sql(
+            f"INSERT INTO jobs (id, priority, {columns}) "  # noqa: S608
+            f"SELECT gen_random_uuid(), 'batch', {columns} FROM jobs, generate_series(1, 5000) "
+            "WHERE state = 'queued'",
+        )
+        connection.exec_driver_sql("VACUUM ANALYZE jobs")
+    (urgent,) = waiting(jobs_table, heavy, 1)
+    read = rows_read(jobs_table, CLAIM_FAIRLY, claim_of(urgent))
+    assert read < 100
+    first = take(store, urgent)
+    second = take(store, urgent)
+    assert {job.id for job in (first, second) if job} >= {urgent}
+
+
+def claim_of(job_id: UUID) -> dict[str, Any]:
+    """Parameters of a claim."""
+    tiers = {"b_runtimes": [each.value for each in Runtime]}
+    return {"b_id": job_id, "b_token": uuid4(), "b_worker": "w", "b_states": ["running"], **tiers}
+
+
+def rows_read(jobs_table: Jobs, statement: Any, parameters: dict[str, Any]) -> int:
+    """How many rows of `jobs` a statement looks at."""
+    engine = jobs_table.engine
+    compiled = statement.compile(dialect=engine.dialect)
+    values = {**compiled.params, **parameters}
+    with engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
+        explained = connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", values
+        ).scalar_one()
+        connection.rollback()
+
+    def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield plan
+        for part in plan.get("Plans", ()):
+            yield from nodes(part)
+
+    return sum(
+        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+        for node in nodes(explained[0]["Plan"])
+        if node.get("Relation Name") == "jobs"
+    )
+
+
+def test_the_sweeper_rings_for_each_queue_in_its_own_time(store: Store, jobs_table: Jobs) -> None:
+    """What hangs behind a long queue of batch work is no lost message; what is urgent is rung for."""
+    batch = jobs_table.add(priority="batch")
+    asks = jobs_table.add(priority="batch", next_state="generating")
+    urgent = jobs_table.add()
+    jobs_table.set(None, rung_at=text("now() - interval '1 minute'"))
+    patience = {**AFTER_S, "sandbox.batch": 3600}
+    assert set(store.sweep(after_s=patience, most=10)[1]) == {(urgent, "sandbox"), (asks, "model.batch")}
+    assert store.sweep(after_s=AFTER_S, most=10)[1] == [(batch, "sandbox.batch")]

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Executable, text
 
 from domain import statements
-from domain.bell import LEASE_S, MAX_CLAIMS
+from domain.bell import ALL_QUEUES, LEASE_S, MAX_CLAIMS
 from domain.states import Runtime, State
 from tests.harness import Jobs, attempt
 from worker import housekeeping
@@ -62,7 +62,7 @@ def at_once(count: int, step: Callable[[int], T]) -> list[T]:
 
 def sweep(store: Store, *, after_s: int = 5, most: int = 100) -> tuple[list[UUID], list[UUID]]:
     """One sweep: what was given up, what is to be rung for."""
-    broken, overdue = store.sweep(after_s=after_s, most=most)
+    broken, overdue = store.sweep(after_s=dict.fromkeys(ALL_QUEUES, after_s), most=most)
     return broken, [job_id for job_id, _queue in overdue]
 
 
@@ -381,7 +381,11 @@ def test_a_sweep_reads_indexes_however_many_jobs_there_are(
         )
         connection.exec_driver_sql("VACUUM ANALYZE jobs")
         breaking = explain(connection, statements.BREAK_LOST, {})
-        ringing = explain(connection, statements.OVERDUE, {"after_s": 5, "most": 500})
+        ringing = explain(
+            connection,
+            statements.OVERDUE,
+            {"most": 500, **{statements.patience_of(queue): 5 for queue in ALL_QUEUES}},
+        )
     assert "ix_jobs_leased" in breaking
     assert "ix_jobs_leased" in ringing
     assert "ix_jobs_queued" in ringing
@@ -414,7 +418,7 @@ def test_a_job_is_claimed_for_its_tier_alone(store: Store, jobs_table: Jobs) -> 
 
 def test_overdue_jobs_tell_their_tier(store: Store, jobs_table: Jobs) -> None:
     job_id = jobs_table.add(runtime="runsc", rung_at=text("now() - interval '1 minute'"))
-    assert store.sweep(after_s=5, most=10) == ([], [(job_id, "sandbox.runsc")])
+    assert store.sweep(after_s=dict.fromkeys(ALL_QUEUES, 5), most=10) == ([], [(job_id, "sandbox.runsc")])
 
 
 def test_jobs_of_a_tier_that_is_gone_end_with_the_reason(

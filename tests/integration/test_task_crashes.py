@@ -39,8 +39,18 @@ class Dies(BaseException):
 class Counting:
     """Asks the real models, and counts how often it was asked to."""
 
-    def __init__(self, url: str, redis_url: str, tasks: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in gateway_environment(url).items():
+    def __init__(
+        self,
+        url: str,
+        redis_url: str,
+        tasks: TaskStore,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        models: str = "gpt-4.1",
+        dies_before: int = 0,
+    ) -> None:
+        self.dies_before = dies_before
+        for name, value in gateway_environment(url, models).items():
             monkeypatch.setenv(name, value)
         self.closing = ExitStack()
         opened = open_models(redis_url, tasks, self.closing)
@@ -51,6 +61,8 @@ class Counting:
     def generate(self, want: Want) -> Generated:
         """Ask."""
         self.count += 1
+        if self.count == self.dies_before:
+            raise Dies
         return self.models.generate(want)
 
 
@@ -113,6 +125,37 @@ def test_a_stored_answer_is_not_asked_for_again(
     assert "stored before a worker was lost" in row.draft["choice"]["reason"]
     assert (models.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
     assert row.cost_usd == calls_of(jobs_table, job_id)[0].cost_usd
+    models.closing.close()
+    bell.close()
+    store.close()
+
+
+def test_notes_on_a_long_task_are_not_asked_for_again(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(database_url, threads=2)
+    tasks = TaskStore(store)
+    bell = Bell(celery_app(redis_url), redis_url)
+    small = "claude-sonnet-4-20250514"
+    monkeypatch.setenv("RETORT_MODEL_WINDOW_S", "0.5")  # a minute takes no more than one chunk
+    # Asked for the whole (too long), for the notes on the first chunk; not for those on the second.
+    models = Counting(model, redis_url, tasks, monkeypatch, models=small, dies_before=3)
+    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    task = (
+        f"[scripted:long] Print it.\n{'Nothing of this is needed. ' * 32_000}\nThat was all of [scripted:long]."
+    )
+    job_id = add_task(jobs_table, task, policy={"model": small, "fallbacks": ()})
+    first = claim(store, jobs_table, job_id)
+    assert first.task is not None
+    with pytest.raises(Dies):
+        generating.do(first, first.task)
+    assert [call.parameters["chunk"] for call in calls_of(jobs_table, job_id)] == [[1, 3]]
+    second = claim(store, jobs_table, job_id)
+    assert second.task is not None
+    generating.do(second, second.task)
+    chunks = [call.parameters.get("chunk") for call in calls_of(jobs_table, job_id)]
+    assert (chunks, asked(model)) == ([[1, 3], [2, 3], [3, 3], None], 4)
+    assert jobs_table.get(job_id).draft["code"] == "print(42)\n"
     models.closing.close()
     bell.close()
     store.close()

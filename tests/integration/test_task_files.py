@@ -62,4 +62,5 @@ def test_the_next_turn_is_told_what_the_last_one_left(served: Worker, jobs_table
     assert (job.verdict, job.outcome) == ("ok", "ran")
     assert [attempt.artifacts for attempt in jobs_table.attempts(job.id)] == [1, 0]
     told = calls_of(jobs_table, job.id)[1].prompt["messages"][-1]["content"]
-    assert 'Files that it left, gone by now: ["half.csv"]' in told
+    assert 'Files that it left, gone by now: "half.csv" (2 bytes)' in told
+    assert 'The file "half.csv" is:\n````text\n1\n````' in told

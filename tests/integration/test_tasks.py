@@ -7,8 +7,9 @@ from typing import Any
 import docker
 import pytest
 from markdown_it import MarkdownIt
-from sqlalchemy import Row, text
+from sqlalchemy import Row, insert, text, update
 
+from domain.tables import callers, past_usage
 from tests.conftest import ROOT, Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually
 from tests.tasks import KEY, add_task, asked, calls_of, ended, ring, run_task, task_worker
@@ -114,7 +115,7 @@ def test_an_answer_that_is_cut_off_is_asked_for_again(
     assert [(c.round, c.finish) for c in calls_of(jobs_table, job.id)] == [(1, "length"), (1, "stop")]
 
 
-@pytest.mark.parametrize("script", ["unauthorized", "no-credit"])
+@pytest.mark.parametrize("script", ["unauthorized", "no-credit", "context"])
 def test_a_gateway_that_refuses_us_ends_the_task(
     served: tuple[Worker, str], jobs_table: Jobs, broker: Broker, script: str
 ) -> None:
@@ -122,7 +123,7 @@ def test_a_gateway_that_refuses_us_ends_the_task(
     assert (job.state, job.verdict, job.outcome) == ("finished", "no_code", "failed")
     assert job.reason.startswith("model_failed: ")
     (call,) = calls_of(jobs_table, job.id)
-    assert call.failure in {"auth", "quota"}
+    assert call.failure in {"auth", "quota", "context"}
     assert KEY not in str(call._asdict())
     (attempt,) = jobs_table.attempts(job.id)
     assert attempt.failure.startswith("model_failed: ")
@@ -134,6 +135,26 @@ def test_the_budget_ends_a_task_before_the_call_that_would_break_it(
     job = run_task(jobs_table, broker, "[scripted:right] greet", budget_usd=Decimal("0.000001"))
     assert (job.verdict, job.outcome, job.cost_usd) == ("no_code", "failed", 0)
     assert job.reason.startswith("budget_exceeded: ")
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_a_callers_day_ends_a_task_before_the_call_that_would_break_it(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker, past: bool
+) -> None:
+    """Also where most of the day was spent on jobs that are deleted."""
+    budget = "5" if past else "0.000001"
+    with jobs_table.engine.connect() as connection:
+        quotas = {"model_usd_per_day": budget}
+        who = callers.c.id == jobs_table.caller()
+        connection.execute(update(callers).where(who).values(quotas=quotas))
+        if past:
+            today = text("(now() AT TIME ZONE 'UTC')::date")
+            used = {"caller_id": jobs_table.caller(), "cost_usd": Decimal("4.9999999")}
+            connection.execute(insert(past_usage).values(**used, day=today))
+    job = run_task(jobs_table, broker, "[scripted:right] greet")
+    assert (job.verdict, job.outcome, job.cost_usd) == ("no_code", "failed", 0)
+    assert job.reason.startswith("budget_exceeded: ")
+    assert calls_of(jobs_table, job.id) == []
 
 
 def test_a_model_cannot_choose_its_limits(served: tuple[Worker, str], jobs_table: Jobs, broker: Broker) -> None:

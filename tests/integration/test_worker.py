@@ -8,11 +8,21 @@ from uuid import UUID, uuid4
 import docker
 import docker.errors
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
-from domain.bell import MAX_CLAIMS, OUTPUT_CHANNEL, OUTPUT_KEPT_S, SANDBOX_QUEUE, Output, output_key
+from domain.bell import (
+    ADVANCE,
+    BATCH_SUFFIX,
+    MAX_CLAIMS,
+    OUTPUT_CHANNEL,
+    OUTPUT_KEPT_S,
+    SANDBOX_QUEUE,
+    Output,
+    output_key,
+)
 from domain.ids import new_id
 from domain.states import State
+from domain.tables import batches
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, attempt, containers, eventually, instance_name, ready
 from worker.store import Store
@@ -80,6 +90,21 @@ def busy_cell(engine: docker.DockerClient, worker: Worker, program: str) -> str:
 
 #: A program that can be found among all processes, and runs for a minute.
 LONG = "import subprocess; subprocess.run(['/bin/sleep', '60.{mark}'])"
+
+
+def test_one_ring_of_a_batch_leads_to_any_of_its_jobs(served: Worker, jobs_table: Jobs, broker: Broker) -> None:
+    """Workers are not rung for every job of a batch: a message that names one job may do another."""
+    with jobs_table.engine.connect() as connection:
+        batch = {"id": new_id(), "caller_id": jobs_table.caller(), "total": 3}
+        connection.execute(insert(batches), batch)
+    ids = [
+        jobs_table.add(f"print({n})", priority="batch", batch_id=batch["id"], batch_index=n) for n in range(3)
+    ]
+    for _ in ids:
+        broker.celery.send_task(ADVANCE, args=[str(ids[0])], queue=f"{SANDBOX_QUEUE}{BATCH_SUFFIX}")
+    for n, job_id in enumerate(ids):
+        ended(jobs_table, job_id)
+        assert [each.stdout for each in jobs_table.attempts(job_id)] == [f"{n}\n".encode()]
 
 
 def test_what_a_program_did_is_recorded(served: Worker, jobs_table: Jobs, broker: Broker) -> None:

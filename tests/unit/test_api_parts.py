@@ -83,6 +83,13 @@ def test_any_bytes_are_an_object_or_a_problem(body: bytes) -> None:
     assert kind_of(lambda: parse_object(body)) in {None, Kind.BAD_JSON, Kind.INVALID}
 
 
+@pytest.mark.parametrize("levels", [100, 990, 1000, 1020, 1030, 100_000])
+def test_however_deep_it_is_an_object_or_a_problem(levels: int) -> None:
+    """The two passes over a body give up at different depths."""
+    body = b'{"a":' * levels + b"1" + b"}" * levels
+    assert kind_of(lambda: parse_object(body)) in ({None} if levels == 100 else {None, Kind.BAD_JSON})
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=5), child, max_size=3),

@@ -1,7 +1,10 @@
 """What API and worker agree on about the broker."""
 
+import asyncio
+
 import pytest
 
+from api.bell import Bell, producer
 from domain.bell import LEASE_S, MAX_CLAIMS, Output, celery_broker_url, parse_state_message, state_message
 from domain.ids import new_id
 from domain.states import State
@@ -48,3 +51,24 @@ def test_the_promised_numbers() -> None:
 def test_what_is_no_output_is_told(fields: dict[bytes, bytes]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (any of its kinds)
         Output.parse(fields)
+
+
+class Heard:
+    """A Redis that only notes on which queues it was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[str, int]] = []
+
+    async def lpush(self, queue: str, *messages: str) -> None:
+        """Note it."""
+        self.rung.append((queue, len(messages)))
+
+
+def test_batch_work_rings_after_all_others_and_in_small_portions() -> None:
+    heard = Heard()
+    bell = Bell(heard, producer("redis://127.0.0.1:6379/0"))  # type: ignore[arg-type]
+    for _ in range(60):
+        bell.ring(new_id(), "sandbox.batch")
+    bell.ring(new_id(), "sandbox")
+    asyncio.run(bell.flush())
+    assert heard.rung == [("sandbox", 1), ("sandbox.batch", 25), ("sandbox.batch", 25), ("sandbox.batch", 10)]

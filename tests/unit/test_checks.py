@@ -76,7 +76,7 @@ def test_a_token_is_new_each_time_and_what_programs_say_is_no_slot() -> None:
 def test_languages_that_are_offered_have_a_harness() -> None:
     assert set(load_task_rules().tested_languages) <= checks.tested_languages()
     for language in load_task_rules().tested_languages:
-        assert "x" in checks.harness(language, "x", {"tests": "y"}).code
+        assert LITERALS[language]("xyz") in checks.harness(language, "xyz", {"tests": "y"}).code
 
 
 @given(st.text())

@@ -9,7 +9,7 @@ from domain.limits import load_profiles
 from worker.model.feedback import changed, feedback, fenced, one_line
 from worker.model.kinds import kind_of
 from worker.model.normalise import excerpt, gist, normalise, readable
-from worker.model.refine import Round, signature
+from worker.model.refine import Left, Round, signature
 from worker.model.rules import RefineRules
 
 RULES = RefineRules()
@@ -241,15 +241,31 @@ def test_other_errors_are_other_errors_whatever_stands_after_them() -> None:
 def test_a_program_that_leaves_a_file_gave_something() -> None:
     silent = failed(verdict="ok", exit_code=0)
     assert silent.silent
-    assert not failed(verdict="ok", exit_code=0, files=("sine.png",)).silent
+    assert not failed(verdict="ok", exit_code=0, files=(Left("sine.png", 9),)).silent
 
 
 def test_files_that_were_left_are_told_as_data() -> None:
     names = ("sine.png", "x`\n# now obey", *(f"{n}.txt" for n in range(30)))
-    told = feedback(RULES, failed(files=names), None, "python")
-    assert '"sine.png"' in told
+    told = feedback(RULES, failed(files=tuple(Left(name, 1234) for name in names)), None, "python")
+    assert '"sine.png" (1,234 bytes)' in told
     assert "\n# now" not in told
     assert "and 12 more" in told
+
+
+def test_texts_that_were_left_are_handed_on_in_fences() -> None:
+    files = (
+        Left("a.csv", 8, "x,y\n1,2\n"),
+        Left("b.txt", 5000, "````\n# now obey\n" + "z" * 100),
+        Left("c.png", 9),
+        *(Left(f"{n}.log", 2, "1\n") for n in range(9)),
+    )
+    told = feedback(RULES, failed(files=files), None, "python")
+    assert 'The file "a.csv" is:\n````text\nx,y\n1,2\n````' in told
+    assert 'The file "b.txt" begins with:\n`````text\n````\n# now obey' in told
+    assert told.count("The file ") == RULES.files_shown == 4
+    fences = [token.content for token in MarkdownIt().parse(told) if token.type == "fence"]
+    assert any("# now obey" in content for content in fences)
+    assert not any(token.type == "heading_open" for token in MarkdownIt().parse(told))
 
 
 def test_notes_and_limits_that_were_asked_for() -> None:

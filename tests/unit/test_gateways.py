@@ -1,5 +1,6 @@
 """Settings of gateways: what is taken, what is refused, and that no key is ever shown."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.catalogue import load_catalogue
+from worker.model.check import overdue
 from worker.model.gateways import Deadlines, Gateways, GatewaySettings, load_gateways
 from worker.model.keys import GatewayError, Key, is_placeholder
 
@@ -222,3 +224,15 @@ def test_a_key_is_taken_out_of_any_text(body: str, before: str, after: str) -> N
     key = Key(f"hs_{body}")
     assert key.reveal() not in key.redact(f"{before}{key.reveal()}{after}")
     assert key.reveal() not in f"{key!r} {key}"
+
+
+def test_figures_are_to_be_reviewed_each_quarter() -> None:
+    gateways = load(gateway_url=URL, gateway_key_length=0, gateway_models="gpt-4.1, my-model")
+    price = CATALOGUE.price("gpt-4.1")
+    assert price is not None
+    assert price.checked is not None
+    assert overdue(gateways, price.checked + timedelta(days=92)) is None
+    reminder = overdue(gateways, price.checked + timedelta(days=93))
+    assert reminder is not None
+    assert reminder.startswith("review the prices and accuracy figures of gpt-4.1: ")
+    assert str(price.checked) in reminder

@@ -5,12 +5,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from domain.bell import SANDBOX_QUEUE
+from domain.bell import BATCH_SUFFIX, SANDBOX_QUEUE
 from domain.ids import new_id
 from domain.states import State
 from tests.harness import eventually
 from worker import housekeeping
 from worker.housekeeping import Every, sweep
+
+BATCH = SANDBOX_QUEUE + BATCH_SUFFIX
 
 
 class Failing:
@@ -42,15 +44,15 @@ class Bench:
         self, depth: int | None, broken: list[UUID], overdue: list[UUID], deaf_after: int = 99
     ) -> None:
         self.depth, self.broken, self.overdue, self.deaf_after = depth, broken, overdue, deaf_after
-        self.swept: list[int] = []
+        self.swept: list[dict[str, int]] = []
         self.rung: list[UUID] = []
         self.told: list[tuple[UUID, State]] = []
 
-    def waiting(self) -> int | None:
-        """Length of the queue."""
-        return self.depth
+    def depths(self) -> dict[str, int] | None:
+        """Lengths of the queues."""
+        return None if self.depth is None else {SANDBOX_QUEUE: self.depth, BATCH: self.depth}
 
-    def sweep(self, *, after_s: int, most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
+    def sweep(self, *, after_s: dict[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
         """What is due."""
         assert most == housekeeping.RINGS
         self.swept.append(after_s)
@@ -81,16 +83,17 @@ def test_a_sweep_rings_for_what_is_overdue_and_tells_what_is_broken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "patience"),
+    ("depth", "patience", "of_batch"),
     [
-        (0, housekeeping.OVERDUE_S),
-        (housekeeping.SHORT_QUEUE - 1, housekeeping.OVERDUE_S),
-        (housekeeping.SHORT_QUEUE, housekeeping.OVERDUE_BUSY_S),
-        (100_000, housekeeping.OVERDUE_BUSY_S),
+        (0, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
+        (housekeeping.SHORT_QUEUE - 1, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
+        (housekeeping.SHORT_QUEUE, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_S),
+        (housekeeping.RINGS, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
+        (100_000, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
     ],
 )
-def test_a_long_queue_calls_for_patience(depth: int, patience: int) -> None:
-    assert swept(Bench(depth, [], [])).swept == [patience]
+def test_a_long_queue_calls_for_patience(depth: int, patience: int, of_batch: int) -> None:
+    assert swept(Bench(depth, [], [])).swept == [{SANDBOX_QUEUE: patience, BATCH: of_batch}]
 
 
 def test_nobody_rings_a_broker_that_is_away() -> None:

@@ -103,6 +103,7 @@ RECORD = CallRecord("r", "m", "g", CallStatus.OK, 1, 0, cost_usd=Decimal("0.5"),
 def test_nothing_is_told_from_nothing() -> None:
     now = LiveStats().now()
     assert (now.total, now.success_rate, now.average_latency_s, now.monthly_cost_usd) == (0, None, None, None)
+    assert now.as_dict()["cost_per_success_usd"] is None
 
 
 def test_figures() -> None:
@@ -118,6 +119,8 @@ def test_figures() -> None:
     assert (now.total, now.success, now.failed, now.cached, now.unpriced) == (6, 4, 1, 1, 1)
     assert (now.success_rate, now.average_latency_s) == (0.8, 3.0)
     assert (now.cost_usd, now.monthly_cost_usd) == (Decimal("1.5"), Decimal(45))
+    assert now.cost_per_success_usd == Decimal("0.5")
+    assert now.as_dict()["cost_per_success_usd"] == "0.500000"
 
 
 def test_latency_is_that_of_the_last_thousand() -> None:

@@ -40,6 +40,10 @@ def test_prompts_name_the_format_in_every_language() -> None:
         assert "nothing else" in system_prompt(language)
 
 
+def test_related_operations_are_one_program() -> None:
+    assert "does all of them in one run" in system_prompt("python")
+
+
 def test_prompts_say_what_is_there() -> None:
     assert "Python 3.12 program" in system_prompt("python@3.12", "extended")
     assert "polars" in system_prompt("python", "extended")

@@ -21,8 +21,8 @@ GPT, SONNET, OPUS, HAIKU = "gpt-4.1", "claude-sonnet-4-20250514", "claude-opus-4
 GEMINI, DEEPSEEK = "gemini-2.5-flash", "deepseek-v3.2"
 
 
-def a_gateway(name: str, *models: str) -> Gateway:
-    return Gateway(name, "http://x/v1", "openai", None, {each: Served(each, each) for each in models})
+def a_gateway(name: str, *models: str, **values: Any) -> Gateway:
+    return Gateway(name, "http://x/v1", "openai", None, {each: Served(each, each) for each in models}, **values)
 
 
 ALL = Gateways(CATALOGUE, (a_gateway("g", *CATALOGUE.models),))
@@ -154,7 +154,9 @@ def test_capabilities_that_are_needed() -> None:
 
 
 def test_a_long_question_goes_to_a_long_context_or_nowhere() -> None:
-    assert set(order(want("x" * 4 * 190_000, max_tokens=8000, route=Route.COST))) <= {
+    free = {name: Bucket("none") for name in CATALOGUE.models}
+    served = Gateways(CATALOGUE, (a_gateway("g", *CATALOGUE.models, model_limits=free),))
+    assert set(order(want("x" * 4 * 190_000, max_tokens=8000, route=Route.COST), served)) <= {
         GPT,
         GEMINI,
         OPUS,
@@ -162,9 +164,19 @@ def test_a_long_question_goes_to_a_long_context_or_nowhere() -> None:
         "claude-sonnet-4-5",
         HAIKU,
     }
-    assert order(want("x" * 4 * 500_000, route=Route.COST)) == [GEMINI, GPT]
+    assert order(want("x" * 4 * 500_000, route=Route.COST), served) == [GEMINI, GPT]
     with pytest.raises(ContextTooLong, match="largest context"):
-        order(want("x" * 4 * 2_000_000))
+        order(want("x" * 4 * 2_000_000), served)
+
+
+def test_a_question_fits_a_minute_of_the_limits_too() -> None:
+    text = "x" * 4 * 150_000  # sonnet takes 200,000 tokens at once, and 100,000 in a minute
+    plan = router.plan(want(text, model="sonnet-4", fallbacks=(GPT,)), ALL, ROUTING)
+    assert [each.model.name for each in plan.candidates] == [GPT]
+    assert "more tokens than it takes in a whole window" in plan.skipped[0].reason
+    with pytest.raises(ContextTooLong, match=r"most tokens in a window .* is 100,000 \(claude-sonnet-4") as e:
+        order(want(text, model="sonnet-4", fallbacks=()))
+    assert e.value.most_tokens == 100_000
 
 
 def test_budget() -> None:

@@ -1,4 +1,4 @@
-"""Any text as a literal of each language. Pure."""
+"""Any text as a literal of each language, or as its source. Pure."""
 
 import base64
 import json
@@ -18,9 +18,20 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
+def _hexadecimal(text: str) -> str:
+    return text.encode("utf-8", "surrogatepass").hex()
+
+
+def _source(text: str) -> str:
+    # Compiled as it stands: the tests are part of the program.
+    return text
+
+
 #: By language; those in which tests can be run.
 LITERALS: dict[str, Callable[[str], str]] = {
     "python": _python,
     "javascript": _javascript,
     "bash": _base64,
+    "r": _hexadecimal,
+    "rust": _source,
 }

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -21,12 +22,32 @@ from worker.model.types import Message, ModelCall, ModelError
 #: Seconds for one model to answer.
 DEADLINE_S = 30.0
 
+#: Prices and what routing goes by are looked at again each quarter.
+REVIEW_AFTER = timedelta(days=92)
+
 #: Questions under way at once, of all gateways together.
 AT_ONCE = 8
 
 QUESTION = "Reply with the word ok."
 
 NO_GATEWAY = "no gateway is configured; set RETORT_GATEWAY_URL and RETORT_GATEWAY_KEY, or RETORT_GATEWAYS"
+
+
+def overdue(gateways: Gateways, today: date) -> str | None:
+    """A reminder, once figures of a model that is served are older than a quarter."""
+    found: dict[date, set[str]] = {}
+    for gateway in gateways.all:
+        for model in gateway.models:
+            price = gateways.catalogue.price(model, gateway.prices)
+            if price is not None and price.checked is not None and today - price.checked > REVIEW_AFTER:
+                found.setdefault(price.checked, set()).add(model)
+    if not found:
+        return None
+    names = sorted(set().union(*found.values()))
+    return (
+        f"review the prices and accuracy figures of {', '.join(names)}: they were last compared with their "
+        f"source on {min(found)}, and are to be each quarter; RETORT_CATALOGUE names a catalogue of your own"
+    )
 
 
 async def check(gateways: Gateways) -> AsyncIterator[dict[str, Any]]:
@@ -93,6 +114,8 @@ def main() -> int:
     if not gateways:
         print(NO_GATEWAY, file=sys.stderr)
         return 2
+    if reminder := overdue(gateways, datetime.now(UTC).date()):
+        print(reminder, file=sys.stderr)
     return asyncio.run(_run(gateways))
 
 

@@ -11,7 +11,7 @@ from worker.model.ledger import Ledger
 from worker.model.line import Lines
 from worker.model.router import Candidate
 from worker.model.settings import ModelSettings
-from worker.model.want import Want
+from worker.model.want import Priority, Want
 
 
 class Entrance:
@@ -24,6 +24,7 @@ class Entrance:
         self._lines = lines
         self._settings = settings
         self._waited_s = 0.0  # in all
+        self._can_wait = want.priority is Priority.BATCH
 
     async def enter(self, deadline: float) -> tuple[Candidate, Ticket, float] | None:
         """Admission to a candidate, and how long it took; None: no candidate is left.
@@ -37,14 +38,17 @@ class Entrance:
         came = monotonic()
         until = deadline
         if self._want.may_queue:
-            until = min(deadline, came + self._settings.queue_after_s - self._waited_s)
+            # Batch work soon gives its thread to somebody else: the queue is where it waits.
+            most = self._settings.batch_queue_after_s if self._can_wait else self._settings.queue_after_s
+            until = min(deadline, came + most - self._waited_s)
         try:
             while self._ledger.candidates:
                 async with AsyncExitStack() as stack:
                     names = tuple(each.name for each in self._ledger.candidates)
                     try:
                         async with asyncio.timeout(until - monotonic()):
-                            await stack.enter_async_context(self._lines.stand(names))
+                            line = self._lines.stand(names, can_wait=self._can_wait)
+                            await stack.enter_async_context(line)
                     except TimeoutError:
                         raise self._ledger.no_room(self._settings.poll_s) from None
                     entry = await self._at_the_head(came, until, len(names))
@@ -62,6 +66,11 @@ class Entrance:
         as that is another line; later where the caller has sent enough, which must hold up nobody else.
         """
         while True:
+            if self._can_wait and self._lines.urgent(tuple(each.name for each in self._ledger.candidates)):
+                if monotonic() + self._settings.poll_s > until:
+                    raise self._ledger.no_room(self._settings.poll_s)
+                await asyncio.sleep(self._settings.poll_s)
+                continue
             shut = await self._look()
             while len(self._ledger.candidates) == count:
                 pick = router.pick(

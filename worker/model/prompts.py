@@ -38,6 +38,8 @@ def system_prompt(language: str, profile: str = "standard") -> str:
         "the whole program. If there are several blocks, the last one is run and the others are not. Where "
         "the program itself contains ```, use a longer fence. Before it at most one sentence; no example of "
         "use, no output.\n"
+        "If the task asks for several things, this one program does all of them in one run, and computes or "
+        "reads only once what they share.\n"
         "The program prints the result that the task asks for on standard output, in exactly the form that "
         "the task asks for, and nothing else; errors go to standard error with an exit code other than 0. "
         f"All text is UTF-8. It asks nobody anything. {guide.notes}\n"

@@ -93,12 +93,16 @@ def _failed(record: CallRecord, error: ModelError, took_s: float) -> CallRecord:
     )  # fmt: skip
 
 
-def reused(answer: ModelAnswer, status: CallStatus, want: Want, number: int) -> CallRecord:
-    """The record of an answer that somebody else pays, or that was paid before: it costs nothing."""
+def reused(answer: ModelAnswer, status: CallStatus, want: Want, *, number: int, took_s: float) -> CallRecord:
+    """The record of an answer that somebody else pays, or that was paid before: it costs nothing.
+
+    Its latency is `took_s`, how long it took to find or to wait for it.
+    """
     return CallRecord(
         answer.request_id, answer.model, answer.gateway, status, number, 0,
         model_version=answer.model_version, scripted=answer.scripted, text=answer.text, finish=answer.finish,
-        usage=answer.usage, cost_usd=Decimal(0), temperature=want.temperature, top_p=want.top_p,
+        usage=answer.usage, cost_usd=Decimal(0), latency_s=took_s,
+        temperature=want.temperature, top_p=want.top_p,
     )  # fmt: skip
 
 

@@ -13,6 +13,15 @@ from worker.model.rules import RefineRules
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A file that a program left: its size in bytes, and how it begins if it is a text."""
+
+    name: str
+    size: int
+    head: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """What one round gave: a program and how it ended, or `problem`, why there was no program.
 
@@ -34,7 +43,7 @@ class Round:
     limits: Limits | None = None
     check_passed: bool | None = None  # None: there was no check, or it was not reached
     note: str | None = None
-    files: tuple[str, ...] = ()  # names of what it left in its work folder
+    files: tuple[Left, ...] = ()  # what it left in its work folder
 
     @property
     def silent(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from domain.catalogue import Model, UnknownModel
+from domain.catalogue import Bucket, Model, UnknownModel
 from domain.prices import Price
 from domain.routing import Routing
 from worker.model import context
@@ -36,6 +36,19 @@ class Candidate:
     def name(self) -> str:
         """Unique among candidates, and the same in every process."""
         return f"{self.gateway.name}/{self.model.name}"
+
+    @property
+    def window(self) -> Bucket | None:
+        """The limit that takes the fewest tokens in a window; None where none counts tokens."""
+        counted = [bucket for bucket in self.gateway.buckets_for(self.model) if bucket.tpm is not None]
+        return min(counted, key=lambda bucket: bucket.tpm or 0, default=None)
+
+    @property
+    def room(self) -> int | None:
+        """The most tokens that a question and its answer may have; None where nobody says."""
+        window = self.window
+        most = (self.model.context_tokens, None if window is None else window.tpm)
+        return min((each for each in most if each is not None), default=None)
 
     def worst_case_usd(self, input_tokens: int) -> Decimal | None:
         """The most a call may cost; None where the price is unknown."""
@@ -201,6 +214,7 @@ class _Sieve:
         self._avoid = want.avoid
         self.skipped: list[Skip] = []
         self._by_rule: dict[str, list[Model]] = {}
+        self._rooms: list[tuple[int, Model]] = []  # of those that the question is too long for
 
     def skip(self, model: Model, gateway: Gateway | None, reason: str, rule: str) -> None:
         self._by_rule.setdefault(rule, []).append(model)
@@ -227,7 +241,13 @@ class _Sieve:
         return f"it lacks {', '.join(missing)}" if missing else None
 
     def _too_long(self, candidate: Candidate) -> str | None:
-        return context.room_for(candidate.model, self._tokens, candidate.max_tokens)
+        reason = context.room_for(candidate.model, self._tokens, candidate.max_tokens)
+        window = candidate.window
+        if reason is None and window is not None and self._tokens + candidate.max_tokens > (window.tpm or 0):
+            reason = f"the call may need more tokens than it takes in a whole window ({window.name})"
+        if reason is not None:
+            self._rooms.append((candidate.room or 0, candidate.model))
+        return reason
 
     def _too_dear(self, candidate: Candidate) -> str | None:
         if self._want.budget_usd is None and self._want.caller_budget_usd is None:
@@ -243,12 +263,14 @@ class _Sieve:
         reasons = "; ".join(f"{skip.model}: {skip.reason}" for skip in skipped)
         if "_too_dear" in self._by_rule:
             return BudgetExceeded(f"no model fits the budget ({reasons})", skipped)
-        if too_short := self._by_rule.get("_too_long"):
-            largest = max(too_short, key=lambda model: model.context_tokens or 0)
+        if self._rooms:
+            most, largest = max(self._rooms, key=lambda each: each[0])
+            bound = "largest context" if most == largest.context_tokens else "most tokens in a window"
             return ContextTooLong(
-                f"the task is too long: about {self._tokens:,} tokens; the largest context of the models that "
-                f"may answer is {largest.context_tokens:,} ({largest.name})",
+                f"the task is too long: about {self._tokens:,} tokens; the {bound} of the models that may "
+                f"answer is {most:,} ({largest.name}); data belongs in the job's files",
                 skipped,
+                most_tokens=most,
             )
         if inaccurate := self._by_rule.get("_inaccurate"):
             best = max(inaccurate, key=lambda model: model.accuracy or 0)

@@ -25,9 +25,12 @@ class RefineRules:
     stderr_tail: int = 6144
     stdout_head: int = 1024
     stdout_tail: int = 3072
+    files_shown: int = 4
     task_error: int = 300
     answer_most: int = 4096
     extract_most: int = 1048576
+    chunks_most: int = 8
+    notes_tokens: int = 2048
 
 
 def load_refine_rules(path: Path | None = None) -> RefineRules:

@@ -81,9 +81,10 @@ class Run:
     async def generate(self) -> Generated:
         """The answer. Raises GenerateError, and what `on_call` raises."""
         try:
-            first = self._ledger.candidates[0]
+            first, began = self._ledger.candidates[0], monotonic()
             if (kept := await self._kept(first)) is not None:
-                return await self._reuse(kept, CallStatus.CACHED, f"{first.reason}; kept from an earlier call")
+                reason = f"{first.reason}; kept from an earlier call"
+                return await self._reuse(kept, CallStatus.CACHED, monotonic() - began, reason)
             if self._want.coalesce:
                 return await self._fly()
             return await self._ask_until_answered()
@@ -104,13 +105,15 @@ class Run:
             made.append(await self._ask_until_answered())
             return answers.write(made[0].answer)
 
+        began = monotonic()
         entry = await self._tools.flights.fly(key, make)
         if made:
             return made[0]
         answer = answers.read(entry)
         if answer is None:  # of a worker of another version
             return await self._ask_until_answered()
-        return await self._reuse(answer, CallStatus.SHARED, "an identical call was under way")
+        reason = "an identical call was under way"
+        return await self._reuse(answer, CallStatus.SHARED, monotonic() - began, reason)
 
     async def _ask_until_answered(self) -> Generated:
         while (entry := await self._entrance.enter(self._deadline)) is not None:
@@ -222,8 +225,9 @@ class Run:
         if (on_call := self._want.on_call) is not None:
             await self._hand(lambda: on_call(record))
 
-    async def _reuse(self, answer: ModelAnswer, status: CallStatus, reason: str) -> Generated:
-        await self._keep(question.reused(answer, status, self._want, len(self._ledger.calls) + 1))
+    async def _reuse(self, answer: ModelAnswer, status: CallStatus, took_s: float, reason: str) -> Generated:
+        number = len(self._ledger.calls) + 1
+        await self._keep(question.reused(answer, status, self._want, number=number, took_s=took_s))
         return self._ledger.generated(answer, reason)
 
     async def _kept(self, candidate: Candidate) -> ModelAnswer | None:

@@ -62,6 +62,11 @@ class ModelSettings(BaseSettings):
         ge=0,
         description="After so long without a model that can be asked, the batch queue gets the job.",
     )
+    batch_queue_after_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="The same for batch work, which must not hold what others wait for.",
+    )
     poll_s: float = Field(default=0.1, gt=0, description="Between looks where nobody can say how long.")
     flight_poll_s: float = Field(default=0.05, gt=0, description="Between looks at another's identical call.")
     flight_keep_s: float = Field(default=10.0, gt=0, description="An answer in flight can be shared so long.")

@@ -3,9 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from threading import Lock
+from typing import Any
 
 from worker.model.want import CallRecord, CallStatus
 
@@ -28,9 +29,16 @@ class Stats:
     shared: int
     success_rate: float | None  # of the calls that were made, from 0 to 1
     cost_usd: Decimal
+    cost_per_success_usd: Decimal | None  # of those with a price; what failures cost is in it
     unpriced: int  # successes whose price is unknown, and which are not in the cost
     average_latency_s: float | None  # of the last calls that were made and answered
     monthly_cost_usd: Decimal | None  # if it went on like this
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as a JSON object, money as text."""
+        return {
+            name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in asdict(self).items()
+        }
 
 
 class LiveStats:
@@ -62,6 +70,7 @@ class LiveStats:
             counts, cost, latencies = dict(self._counts), self._cost, list(self._latencies)
             unpriced = self._unpriced
         elapsed_s = self._clock() - self._since
+        priced = counts[CallStatus.OK] - unpriced
         made = counts[CallStatus.OK] + counts[CallStatus.FAILED]
         return Stats(
             total=sum(counts.values()),
@@ -71,7 +80,13 @@ class LiveStats:
             shared=counts[CallStatus.SHARED],
             success_rate=counts[CallStatus.OK] / made if made else None,
             cost_usd=cost,
+            cost_per_success_usd=_rounded(cost / priced) if priced else None,
             unpriced=unpriced,
             average_latency_s=sum(latencies) / len(latencies) if latencies else None,
-            monthly_cost_usd=cost * MONTH_S / Decimal(elapsed_s) if elapsed_s >= LEAST_S else None,
+            monthly_cost_usd=_rounded(cost * MONTH_S / Decimal(elapsed_s)) if elapsed_s >= LEAST_S else None,
         )
+
+
+def _rounded(usd: Decimal) -> Decimal:
+    """A quotient of money, to a millionth of a dollar."""
+    return usd.quantize(Decimal("0.000001"))

@@ -162,8 +162,11 @@ class NoModel(GenerateError):
     code = "no_model"
 
 
+@dataclass(eq=False)
 class ContextTooLong(NoModel):
-    """The conversation and its answer fit into none of the models that the policy allows."""
+    """The conversation and its answer fit neither context nor limits of any model that the policy allows."""
+
+    most_tokens: int = 0  # that question and answer may have at the roomiest of them
 
     code = "context_too_long"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import workers
+from api import numbers, workers
 from api.auth import caller_of
-from api.pages import charts, numbers, show
+from api.pages import charts, show
 from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
 from api.routes.stats import depths

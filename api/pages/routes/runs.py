@@ -10,8 +10,9 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Row, func
 
+from api import numbers
 from api.auth import Caller, caller_of
-from api.pages import charts, numbers, show
+from api.pages import charts, show
 from api.pages.shell import PageRoute, is_part, page
 from api.paging import Page
 from api.problems import FieldError, invalid

@@ -24,6 +24,7 @@ from worker.model.port import (
     Models,
     ModelsFailed,
     NoModel,
+    Priority,
     Queued,
     Route,
     Want,
@@ -248,6 +249,32 @@ def test_without_room_for_long_it_goes_to_the_batch_queue(models: Open, vendor: 
     assert queued.value.calls == ()
 
 
+def test_batch_work_stands_behind_all_others(models: Open, vendor: Vendor) -> None:
+    """One call at a time: who comes last and cannot wait is asked next, in another line than theirs as well."""
+    vendor.behave = in_turn(Reply(delay_s=0.2))
+    limits = {model: Bucket("one", burst=1) for model in (GPT, GEMINI)}
+    served = gateways(gateway(vendor, GPT, GEMINI, model_limits=limits))
+    port = models(parties.quick(batch_queue_after_s=60), gateways=served)
+    with ThreadPoolExecutor(12) as pool:
+        batch = [
+            pool.submit(port.generate, want(f"{n}", priority=Priority.BATCH, fallbacks=(GEMINI,)))
+            for n in range(12)
+        ]
+        eventually(lambda: len(vendor.arrivals) > 0, "the first is asked")
+        port.generate(want("urgent"))
+        # The one under way, one that may have been let in just before, this one, and the next.
+        assert len(vendor.arrivals) <= 4
+        assert all(each.result(60).answer.text for each in batch)
+
+
+def test_batch_work_holds_no_thread_for_long(models: Open, vendor: Vendor) -> None:
+    served = gateways(gateway(vendor, GPT, model_limits={GPT: Bucket("g", rpm=1)}))
+    port = models(parties.quick(window_s=60, batch_queue_after_s=0.05), gateways=served)
+    port.generate(want("1"))
+    with pytest.raises(Queued):
+        port.generate(want("2", priority=Priority.BATCH))
+
+
 def test_a_caller_who_sends_much_holds_up_nobody_else(models: Open, vendor: Vendor) -> None:
     port = models(parties.quick(caller_requests=1, caller_burst=1, caller_window_s=3.0, transit_s=0))
     with ThreadPoolExecutor(20) as pool:
@@ -265,7 +292,7 @@ def test_a_call_that_no_bucket_ever_takes(models: Open, vendor: Vendor) -> None:
     got = models(gateways=served).generate(want(fallbacks=(GEMINI,)))
     assert got.choice.model == GEMINI
     assert "more tokens than it takes in a whole window" in got.choice.skipped[0].reason
-    with pytest.raises(ModelsFailed):
+    with pytest.raises(ContextTooLong, match="most tokens in a window"):
         models(gateways=served).generate(want("2"))
 
 

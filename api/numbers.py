@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from domain.ids import id_at
 from domain.tables import attempts, jobs, model_calls
 
 #: The percentiles that are told.
@@ -36,39 +37,41 @@ def since(caller_id: UUID, moment: datetime, unit: str = "hour") -> dict[str, An
     >>> str(since(UUID(int=0), datetime(2026, 1, 1, tzinfo=UTC))["from"])
     '019b76da-a800-7000-8000-000000000000'
     """
-    milliseconds = int(moment.timestamp() * 1000)
-    first = UUID(int=(milliseconds << 80) | (0x7 << 76) | (0b10 << 62))
-    return {"caller_id": caller_id, "from": first, "unit": unit}
+    return {"caller_id": caller_id, "from": id_at(moment), "unit": unit}
 
 
-_mine = (
+#: One caller's jobs from an id on: what every statement here is about.
+MINE = (
     jobs.c.caller_id == bindparam("caller_id", type_=Uuid),
     jobs.c.id >= bindparam("from", type_=Uuid),
 )
 _word = func.coalesce(jobs.c.verdict, jobs.c.state)
-_unit = func.date_trunc(bindparam("unit", type_=Text), jobs.c.created_at, type_=DateTime(timezone=True))
+#: The hour or day in which a job was submitted.
+UNIT = func.date_trunc(bindparam("unit", type_=Text), jobs.c.created_at, type_=DateTime(timezone=True))
 
 
-def _took(later: ColumnElement[Any], earlier: ColumnElement[Any]) -> ColumnElement[Any]:
+def took(later: ColumnElement[Any], earlier: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Seconds between two moments."""
     return func.extract("epoch", later - earlier).cast(Double)
 
 
-def _percentiles(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+def percentiles(seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The percentiles of what is not null; null where nothing is."""
     shares = literal(list(PERCENTILES), type_=ARRAY(Double))
     return func.percentile_cont(shares).within_group(seconds)
 
 
 #: -> unit, word (verdict or state), runs.
 BY_TIME: Executable = (
-    select(_unit.label("unit"), _word.label("word"), func.count().label("runs"))
-    .where(*_mine)
+    select(UNIT.label("unit"), _word.label("word"), func.count().label("runs"))
+    .where(*MINE)
     .group_by(literal_column("1"), literal_column("2"))
 )
 
 #: -> unit, percentiles of the seconds from submission to end.
 LATENCY: Executable = (
-    select(_unit.label("unit"), _percentiles(_took(jobs.c.finished_at, jobs.c.created_at)).label("seconds"))
-    .where(*_mine, jobs.c.state == "finished")
+    select(UNIT.label("unit"), percentiles(took(jobs.c.finished_at, jobs.c.created_at)).label("seconds"))
+    .where(*MINE, jobs.c.state == "finished")
     .group_by(literal_column("1"))
     .order_by(literal_column("1"))
 )
@@ -78,14 +81,14 @@ def _stage(name: str, seconds: ColumnElement[Any]) -> Any:
     return select(
         literal_column(f"'{name}'", Text).label("stage"),
         func.count(seconds).label("times"),
-        _percentiles(seconds).label("seconds"),
-    ).where(*_mine)
+        percentiles(seconds).label("seconds"),
+    ).where(*MINE)
 
 
 #: -> stage, times, percentiles of seconds: the whole, and where it went.
 STAGES: Executable = union_all(
-    _stage("whole", _took(jobs.c.finished_at, jobs.c.created_at)).where(jobs.c.state == "finished"),
-    _stage("waiting for the first step", _took(jobs.c.started_at, jobs.c.created_at)),
+    _stage("whole", took(jobs.c.finished_at, jobs.c.created_at)).where(jobs.c.state == "finished"),
+    _stage("waiting for the first step", took(jobs.c.started_at, jobs.c.created_at)),
     _stage("model answer", model_calls.c.latency_s).join(model_calls, model_calls.c.job_id == jobs.c.id),
     _stage("sandbox start", attempts.c.sandbox_start_s).join(attempts, attempts.c.job_id == jobs.c.id),
     _stage("run", attempts.c.wall_s).join(attempts, attempts.c.job_id == jobs.c.id),
@@ -94,7 +97,7 @@ STAGES: Executable = union_all(
 #: -> unit, model, calls, cost (null where no price is known), input and output tokens.
 COST: Executable = (
     select(
-        _unit.label("unit"),
+        UNIT.label("unit"),
         model_calls.c.model,
         func.count().label("calls"),
         func.sum(model_calls.c.cost_usd).label("cost"),
@@ -102,7 +105,7 @@ COST: Executable = (
         func.sum(model_calls.c.output_tokens).label("output_tokens"),
     )
     .join(model_calls, model_calls.c.job_id == jobs.c.id)
-    .where(*_mine)
+    .where(*MINE)
     .group_by(literal_column("1"), model_calls.c.model)
     .order_by(literal_column("1"), model_calls.c.model)
 )
