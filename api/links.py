@@ -10,6 +10,7 @@ from typing import Any
 _MAKERS: dict[tuple[str, str], str] = {
     ("post", "/v1/jobs"): "/v1/jobs/{job_id}",
     ("post", "/v1/jobs/{job_id}/rerun"): "/v1/jobs/{job_id}",
+    ("post", "/v1/batches"): "/v1/batches/{batch_id}",
     ("post", "/v1/files"): "/v1/files/{file_id}",
     ("post", "/v1/webhooks"): "/v1/webhooks/{webhook_id}",
     ("post", "/v1/webhooks/{webhook_id}/test"): "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}",
