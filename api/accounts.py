@@ -27,11 +27,7 @@ async def page_of(
 ) -> tuple[list[Any], str | None]:
     """A page of rows, and the cursor of the next.
 
-<<<<<<< HEAD
-    `ids` are query parameters that are ids, `known` others that were read already; `given` are values beside.
-=======
     `ids` may be in the query, and so may what is `known` already; `given` are values beside.
->>>>>>> hooks
     """
     query = query_of(request, "limit", "cursor", *ids, *known)
     most = whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT)

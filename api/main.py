@@ -127,10 +127,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-<<<<<<< HEAD
-    everything = (jobs, batches, control, events, artifacts, files, webhooks, deliveries, callers, keys)
-    routers = [module.router for module in (*everything, offers, models, stats, health)]
-=======
     modules = (
         jobs,
         batches,
@@ -148,7 +144,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         health,
     )
     routers = [module.router for module in modules]
->>>>>>> hooks
     # Of the routers: the application itself knows only that it includes them.
     routes = app.state.routes = [route for router in routers for route in router.routes]
     below = [route for route in routes if is_guarded(getattr(route, "path", ""))]

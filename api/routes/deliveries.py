@@ -62,11 +62,7 @@ async def list_deliveries(request: Request, webhook_id: str) -> Response:
     query = query_of(request, "limit", "cursor", "state")
     mine = {"b_id": id_of(webhook_id, NO_WEBHOOK), "b_caller_id": caller_of(request.scope).id}
     also = {**mine, "b_state": one_of(query, "state", STATES)}
-<<<<<<< HEAD
-    rows, following = await page_of(request, statements.LIST_DELIVERIES, given=also, known=("state",))
-=======
     rows, following = await page_of(request, statements.LIST_DELIVERIES, also, known=("state",))
->>>>>>> hooks
     if not rows:
         await one(request, statements.GET, webhook_id)
     return json_answer({"deliveries": [_delivery(row) for row in rows], "next_cursor": following})

@@ -92,11 +92,7 @@ async def create_webhook(request: Request) -> Response:
 async def list_webhooks(request: Request) -> Response:
     """Lists webhooks."""
     mine = {"b_caller_id": caller_of(request.scope).id}
-<<<<<<< HEAD
-    rows, following = await page_of(request, statements.LIST, given=mine)
-=======
     rows, following = await page_of(request, statements.LIST, mine)
->>>>>>> hooks
     return json_answer({"webhooks": [_webhook(row) for row in rows], "next_cursor": following})
 
 

@@ -33,23 +33,8 @@ class Operation:
     def filled(self, **ids: str) -> str:
         """Its path, with ids that exist or that do not."""
         found = self.path
-<<<<<<< HEAD
-        names = (
-            "job_id",
-            "batch_id",
-            "caller_id",
-            "key_id",
-            "file_id",
-            "webhook_id",
-            "delivery_id",
-            "number",
-            "name",
-        )
-        for name in names:
-=======
         ids_of = ("job_id", "batch_id", "caller_id", "key_id", "file_id", "webhook_id", "delivery_id")
         for name in (*ids_of, "number", "name"):
->>>>>>> hooks
             found = found.replace(f"{{{name}}}", ids.get(name, "1" if name == "number" else str(uuid4())))
         assert "{" not in found, f"{self.path} has a parameter that this test does not fill"
         return found
