@@ -97,7 +97,7 @@ class UsageRow(Answer):
     cost_usd: str
 
 
-class Usage(Answer):
+class DailyUsage(Answer):
     """Usage by caller and day, the last day first."""
 
     since: date

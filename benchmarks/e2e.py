@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from benchmarks import guarded
 from benchmarks.containers import Bench
 from benchmarks.document import CpuPerJob, Measurement
 from benchmarks.groups import Groups
@@ -43,6 +44,8 @@ def measure(bench: Bench, pace: Pace) -> Found:
         paced = one_by_one(service.address, fresh, pace.fresh_requests, pace.fresh_pause_s)
         yield _latency("e2e.latency.fresh", "HTTP: fresh container each, one client with pauses", paced)
         yield from _fresh(bench, pace, service, fresh)
+        pace.settle()
+        yield from guarded.measure(pace, service)
 
 
 def _latency(key: str, title: str, answers: list[Answer]) -> Measurement:

@@ -8,7 +8,7 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -23,8 +23,10 @@ class LoadError(Exception):
     """The service answered something else than a finished job; its times would mean nothing."""
 
 
-def request(address: tuple[str, int], key: str, job: dict[str, Any]) -> bytes:
-    """A request that submits a job and waits for its end."""
+def request(
+    address: tuple[str, int], key: str, job: dict[str, Any], more: Mapping[str, str] | None = None
+) -> bytes:
+    """A request that submits a job and waits for its end. `more`: further headers."""
     body = json.dumps(job).encode()
     lines = (
         "POST /v1/jobs HTTP/1.1",
@@ -33,6 +35,7 @@ def request(address: tuple[str, int], key: str, job: dict[str, Any]) -> bytes:
         "Content-Type: application/json",
         "Prefer: wait=30",
         f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in (more or {}).items()),
     )
     return "\r\n".join((*lines, "", "")).encode() + body
 
@@ -119,7 +122,7 @@ class Load:
 
 
 class _Client:
-    def __init__(self, address: tuple[str, int], wanted: bytes) -> None:
+    def __init__(self, address: tuple[str, int], wanted: Callable[[], bytes]) -> None:
         self.socket = connect(address)
         self.buffer = bytearray()
         self._wanted = wanted
@@ -128,7 +131,7 @@ class _Client:
     def ask(self) -> None:
         """Send the next job. The kernel takes a request this small at once."""
         self._began = time.perf_counter()
-        self.socket.sendall(self._wanted)
+        self.socket.sendall(self._wanted())
 
     def hear(self) -> float | None:
         """Take what there is; milliseconds if that ends the answer."""
@@ -146,16 +149,20 @@ class _Client:
 
 def load(
     address: tuple[str, int],
-    wanted: bytes,
+    wanted: bytes | Callable[[], bytes],
     clients: int,
     seconds: float,
     *,
     warm_s: float = 2.0,
     mark: Callable[[], None] = lambda: None,
 ) -> Load:
-    """Each client sends a job as soon as its last is answered. `mark` is called as counting begins and ends."""
+    """Each client sends a job as soon as its last is answered. `mark` is called as counting begins and ends.
+
+    `wanted` is a request, or makes one for each job.
+    """
     selector = selectors.EpollSelector()
-    connected = [_Client(address, wanted) for _ in range(clients)]
+    make = (lambda: wanted) if isinstance(wanted, bytes) else wanted
+    connected = [_Client(address, make) for _ in range(clients)]
     times: list[float] = []
     counting, until, began, own = False, time.perf_counter() + warm_s, 0.0, 0.0
     try:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.document import Document
+from benchmarks.guarded import GUARDED, PLAIN
 
 #: The floor that ratios refer to: what any service pays that makes a container per run.
 FLOOR = "floor.true"
@@ -83,6 +84,18 @@ def _worst(document: Document, keys: tuple[str, ...]) -> float | None:
     return max((ms for key in keys if (ms := document.time(key)) is not None), default=None)
 
 
+def guarded_latency(document: Document) -> float | None:
+    """With all quotas and idempotency keys, as a multiple of without: the p50 of one client."""
+    plain, guarded = document.time(f"{PLAIN}.latency"), document.time(f"{GUARDED}.latency")
+    return guarded / plain if plain and guarded is not None else None
+
+
+def guarded_rate(document: Document) -> float | None:
+    """The same for the rate of several clients."""
+    plain, guarded = document.rate(f"{PLAIN}.rate"), document.rate(f"{GUARDED}.rate")
+    return guarded / plain if plain and guarded is not None else None
+
+
 def warm_to_bare(language: str) -> Callable[[Document], float | None]:
     """Hello world in a waiting cell, as a multiple of the bare interpreter's."""
 
@@ -102,6 +115,8 @@ TARGETS = (
     Target("end to end over HTTP, p50", "ms", 10, True, lambda d: d.time("e2e.latency.recycled")),
     Target("end to end over HTTP, p99", "ms", 40, True, lambda d: d.time("e2e.latency.recycled", "p99")),
     Target("jobs per second, recycled cells", "/s", 200, False, lambda d: _best(d, RECYCLED_RATES)),
+    Target("POST with quotas and idempotency, p50 against without", "x", 1.2, True, guarded_latency),
+    Target("POST with quotas and idempotency, rate against without", "x", 0.8, False, guarded_rate),
     Target("Python: hello in a waiting cell, p50", "ms", 3, True, lambda d: d.time("language.python.warm")),
     Target("JavaScript: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("javascript")),
     Target("R: hello in a waiting cell, against bare", "x", 1, True, warm_to_bare("r")),

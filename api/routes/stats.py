@@ -18,7 +18,7 @@ from api.problems import FieldError, Kind, Problem, invalid
 from api.queries import one_of, query_of
 from api.services import Services, services_of
 from api.spans import BUCKETS, FORMATS, Days, Window
-from api.stat_schemas import Stats, Usage, UsageRow
+from api.stat_schemas import DailyUsage, Stats, UsageRow
 from api.statistics import CSV_COLUMNS, DIMENSIONS, LATEST, document, flat, statistics
 from domain.bell import ALL_QUEUES
 from domain.quotas import Scope
@@ -98,7 +98,7 @@ def _by(text: str | None) -> tuple[str, ...]:
     **csv_too(
         operation(
             "What callers used",
-            {200: (Usage, "By caller and UTC day, deleted jobs included.")},
+            {200: (DailyUsage, "By caller and UTC day, deleted jobs included.")},
             scope=Scope.READ,
             problems=(Kind.INVALID,),
             parameters=[

@@ -14,7 +14,7 @@ def with_examples() -> list[str]:
     """Modules that show examples."""
     paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
-    # Those of the client that need a service are tried in tests/integration/test_client.py.
+    # Those of the client that need a service are tried in tests/integration/test_python_client.py.
     shown = [path for path, text in texts.items() if ">>> " in text and "Retort() as client" not in text]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in shown]
 

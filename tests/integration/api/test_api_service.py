@@ -153,6 +153,10 @@ def test_openapi_declares_each_route_in_full(contract: Contract) -> None:
                 expected = "application/json" if status < "400" or readiness else problems.MEDIA_TYPE
                 if status in {"204", "304"}:
                     assert media_types == set()
+                elif (path, status) == ("/v1/batches/{batch_id}/results", "200"):
+                    assert media_types == {"application/x-ndjson"}
+                elif path in {"/v1/stats", "/v1/usage"} and status == "200":
+                    assert media_types == {"application/json", "text/csv"}
                 elif path.endswith("/artifacts/{name}") and status < "400":
                     assert media_types == {"*/*"}
                 else:
