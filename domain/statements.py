@@ -44,7 +44,8 @@ from domain.bell import LEASE_S, MAX_CLAIMS, queue_of
 from domain.states import FINAL_STATES, Priority, Runtime, State
 from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, workers
 
-_lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
+#: `b_lease_s` may be left out.
+_lease_until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("b_lease_s", LEASE_S, type_=Double))
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
 MINE = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
 # A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.

@@ -12,6 +12,7 @@ from domain.ids import new_id
 from domain.results import MOST_BYTES
 from storage.media import media_type
 from storage.store import PIECE, Missing, Storage, StorageError, spool
+from worker import faults
 from worker.sandbox.running import Input
 from worker.store import ClaimedJob
 
@@ -128,6 +129,7 @@ class Artifacts:
             log.exception("an artifact was not stored")
             self.not_stored[self._name] = LeftOut.NOT_STORED
             return
+        faults.at("artifact_stored")
         self.kept.append(
             {
                 "id": str(made),

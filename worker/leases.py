@@ -10,7 +10,6 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.bell import LEASE_S
 from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class Leases:
     def close(self) -> None:
         """Stop extending."""
         self._stop.set()
-        self._thread.join(LEASE_S)
+        self._thread.join(self._store.lease_s)
 
     def told(self, job_id: UUID) -> None:
         """Somebody says that a job was taken from its worker. Whether it is so, its lease tells."""
@@ -123,5 +122,5 @@ class Leases:
                 threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
 
     def _keep(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
+        while not self._stop.wait(self._store.lease_s / 3):
             self.extend()

@@ -18,7 +18,7 @@ from domain.languages import Language, load_languages
 from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from storage.store import Storage, default_url
-from worker import asking, housekeeping
+from worker import asking, faults, housekeeping
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
@@ -104,7 +104,9 @@ class Wiring:
         self.closing = closing
         self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
         self.app = celery_app(settings.redis_url)
-        self.store = Store(settings.database_url, threads=self.jobs, share=settings.serves == "model")
+        self.store = Store(
+            settings.database_url, threads=self.jobs, share=settings.serves == "model", lease_s=settings.lease_s
+        )
         closing.callback(self.store.close)
         self.tasks = TaskStore(self.store)
         self.bell = Bell(self.app, settings.redis_url)
@@ -232,6 +234,7 @@ def run(settings: WorkerSettings) -> int:
             jobs=wiring.jobs,
             why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
             facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
+            deaf_s=settings.deaf_s,
             beat=settings.ready_file.touch,
         )
         store.warm_up()
@@ -298,6 +301,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level)
+    faults.arm(settings.fault_fuses)
     for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.exit(run(settings))

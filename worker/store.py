@@ -24,6 +24,7 @@ from domain.languages import split_wish
 from domain.limits import Limits
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
+from worker import faults
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
@@ -83,16 +84,6 @@ class ClaimedJob:
     inline_files: bytes = b""
 
 
-def _claim_values(
-    job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
-    return values | {
-        "b_states": [each.value for each in states],
-        "b_runtimes": [each.value for each in runtimes],
-    }
-
-
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
     return ClaimedJob(
         id=row.id,
@@ -134,8 +125,12 @@ def _task(row: Row[Any]) -> ClaimedTask:
 class Store:
     """Database access of one worker process. Methods may be called from any thread."""
 
-    def __init__(self, url: str, *, threads: int, share: bool = False) -> None:
-        """`share`: threads mostly wait for others, and take a connection for one statement at a time."""
+    def __init__(self, url: str, *, threads: int, share: bool = False, lease_s: float = LEASE_S) -> None:
+        """`share`: threads mostly wait for others, and take a connection for one statement at a time.
+
+        `lease_s`: seconds for which a claim holds, and each heartbeat after it.
+        """
+        self.lease_s = lease_s
         common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
         self._connections = min(threads, SHARED) if share else threads
         threads = self._connections
@@ -181,7 +176,7 @@ class Store:
 
         None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
@@ -197,7 +192,7 @@ class Store:
         runtimes: Sequence[Runtime] = tuple(Runtime),
     ) -> ClaimedJob | None:
         """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         if not self._backlog:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
@@ -211,6 +206,18 @@ class Store:
         self._backlog = False
         row = self._hot_hasty.first(statements.RECLAIM, values)
         return None if row is None else _job(row, token)
+
+    def _claim_values(
+        self, job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
+    ) -> dict[str, Any]:
+        return {
+            "b_id": job_id,
+            "b_token": token,
+            "b_worker": worker,
+            "b_lease_s": self.lease_s,
+            "b_states": [each.value for each in states],
+            "b_runtimes": [each.value for each in runtimes],
+        }
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
@@ -239,7 +246,10 @@ class Store:
             statement = statements.WITH_LEAVINGS[statement]
             values["kept"] = json_text(attempt["kept"])
             values |= {f"a_{name}": _column(attempt[name]) for name in statements.LEFT_FIELDS}
-        return self.first(statement, values) is not None
+        faults.at("ending", job.id)
+        held = self.first(statement, values) is not None
+        faults.at("ended", job.id)
+        return held
 
     def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
         """Run a statement whose effect is worth waiting for: the database may be restarting.
@@ -262,7 +272,8 @@ class Store:
     def heartbeat(self, tokens: Iterable[UUID]) -> set[UUID]:
         """Extend leases; those that still hold."""
         with self._reserved.connect() as connection:
-            rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
+            values = {"tokens": list(tokens), "b_lease_s": self.lease_s}
+            rows = connection.execute(statements.HEARTBEAT, values)
             return {row.lease_token for row in rows}
 
     def sweep(self, *, after_s: Mapping[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
@@ -393,7 +404,7 @@ def storable(value: Any) -> Any:
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """Repeat a step while the database is away, for as long as a lease lasts."""
+    """Repeat a step while the database is away, for as long as a lease usually lasts."""
     give_up = time.monotonic() + LEASE_S
     pause = 0.1
     while True:
