@@ -185,10 +185,14 @@ def _reclaim() -> Executable:
 #: The same for a job whose worker let its lease expire; records the lost attempt.
 RECLAIM: Executable = _reclaim()
 
-#: tokens -> those that still hold; a token that does not come back has lost its lease.
+#: tokens, ids of their jobs -> the tokens that still hold; one that does not come back has lost its lease.
+#: Where the answer to a claim was lost, another job may be claimed under the same token; that is not extended.
 HEARTBEAT: Executable = (
     update(jobs)
-    .where(jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))))
+    .where(
+        jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))),
+        jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    )
     .values(lease_until=_lease_until)
     .returning(jobs.c.lease_token)
 )

@@ -108,7 +108,7 @@ class Leases:
         if not held:
             return
         try:
-            kept = self._store.heartbeat(held)
+            kept = self._store.heartbeat({token: lease.job_id for token, lease in held.items()})
         except SQLAlchemyError as e:
             # Nobody else can claim while the database is away; if somebody did, the token will tell.
             log.warning("leases could not be extended: %s", e)

@@ -269,10 +269,10 @@ class Store:
 
     # --- many jobs --------------------------------------------------------------------------------
 
-    def heartbeat(self, tokens: Iterable[UUID]) -> set[UUID]:
-        """Extend leases; those that still hold."""
+    def heartbeat(self, held: Mapping[UUID, UUID]) -> set[UUID]:
+        """Extend leases, given as tokens with the ids of their jobs; the tokens that still hold."""
         with self._reserved.connect() as connection:
-            values = {"tokens": list(tokens), "b_lease_s": self.lease_s}
+            values = {"tokens": list(held), "ids": list(held.values()), "b_lease_s": self.lease_s}
             rows = connection.execute(statements.HEARTBEAT, values)
             return {row.lease_token for row in rows}
 

@@ -74,7 +74,7 @@ class Needle:
     """Bytes of a client at which its connection ends: before they are passed on, or instead of the answer."""
 
     text: bytes
-    passed_on: bool
+    passed_on: bool  # so that only the answer is lost
     found: threading.Event = field(default_factory=threading.Event)
 
 

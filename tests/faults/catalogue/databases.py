@@ -14,7 +14,7 @@ import httpx
 import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from domain.bell import ALL_QUEUES
 from domain.states import State
@@ -161,6 +161,33 @@ def answer_lost(trial: Trial) -> float:
 )
 def result_lost(trial: Trial) -> float:
     return lose_an_answer(trial, passed_on=False)
+
+
+@fault(
+    "F15.claimed",
+    "a claim is stored, and the database's answer is lost",
+    "who claimed goes on with another job; that one is taken again within a lease and 5 s",
+    within_s=AGAIN_S,
+)
+def claim_lost(trial: Trial) -> float:
+    """The worker knows nothing of its claim, and runs something long, whose lease it keeps."""
+    work, stack = trial.work, trial.stack
+    with stack.api_broker.refusing():
+        (lost,) = work.submit(1, pause_s=0.1)
+        work.submit(2, pause_s=trial.chance.uniform(3, 4) * LEASE_S)
+    with ExitStack() as losing:
+        needles = [
+            losing.enter_context(host.database.losing(lost.bytes, passed_on=True)) for host in stack.hosts
+        ]
+        stack.table.set(lost, rung_at=text("now()"))
+        stack.broker.ring(lost)
+        eventually(lambda: any(each.found.is_set() for each in needles), "it is claimed")
+    began = time.monotonic()
+    eventually(lambda: stack.table.get(lost).state == "finished", lambda: f"it ends: {stack.table.get(lost)}")
+    took = time.monotonic() - began
+    work.all_end()
+    work.judge()
+    return took
 
 
 @fault(
