@@ -65,6 +65,8 @@ def _fetch(storage: Storage, given: dict[str, Any], copy: IO[bytes]) -> None:
         for piece in storage.read(file_key(UUID(given["file"]))):
             digest.update(piece)
             copy.write(piece)
+    except OSError as e:  # our own disk is full
+        raise StorageError(f"an input cannot be kept here: {e}") from e
     except Missing:
         raise InputGone(f"the input {given['name']!r} was deleted before the job ran") from None
     if digest.hexdigest() != given["sha256"]:
@@ -97,13 +99,18 @@ class Artifacts:
 
     def write(self, data: bytes) -> None:
         """More of it."""
-        assert self._file is not None  # noqa: S101 (Collecting begins a file before it writes)
-        self._file.write(data)
+        if self._file is None:  # given up
+            return
+        try:
+            self._file.write(data)
+        except OSError:  # our own disk is full
+            self._give_up()
         self._digest.update(data)
 
     def end(self) -> None:
         """It is complete: store it."""
-        assert self._file is not None  # noqa: S101
+        if self._file is None:
+            return
         try:
             if self._name == RESULTS:
                 self._file.seek(0)
@@ -119,6 +126,11 @@ class Artifacts:
             self._file.close()
             self._file = None
 
+    def _give_up(self) -> None:
+        log.exception("an artifact was not stored")
+        self.not_stored[self._name] = LeftOut.NOT_STORED
+        self.drop()
+
     def _store(self, file: IO[bytes]) -> None:
         file.seek(0)
         head = file.read(HEAD_BYTES)
@@ -126,8 +138,7 @@ class Artifacts:
         try:
             self._storage.put(artifact_key(made), file)
         except StorageError:
-            log.exception("an artifact was not stored")
-            self.not_stored[self._name] = LeftOut.NOT_STORED
+            self._give_up()
             return
         faults.at("artifact_stored")
         self.kept.append(

@@ -30,6 +30,15 @@ from worker.hot import Hot
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: A database whose machine is gone is noticed by TCP, after some 20 s; on a local socket these mean nothing.
+TCP: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
 
@@ -131,20 +140,20 @@ class Store:
         `lease_s`: seconds for which a claim holds, and each heartbeat after it.
         """
         self.lease_s = lease_s
-        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
+        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10, "connect_args": TCP}
         self._connections = min(threads, SHARED) if share else threads
         threads = self._connections
         self._durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
-        options = {"options": "-c synchronous_commit=off"}
-        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
+        hasty = {**common, "connect_args": {**TCP, "options": "-c synchronous_commit=off"}}
+        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, **hasty)
         self._hot = Hot(self._durable, keep=not share)
         self._hot_hasty = Hot(self._hasty, keep=not share)
         self._backlog = False
         # Heartbeats must not queue behind jobs.
-        self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
-        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        self._reserved = create_engine(url, pool_size=1, max_overflow=0, **hasty)
+        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10, connect_args=TCP)
         # Retention takes its time: one connection holds the lock that keeps it single, one works.
         self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 

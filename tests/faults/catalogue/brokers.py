@@ -43,7 +43,8 @@ def killed_before_ringing(trial: Trial) -> float:
     took = time.monotonic() - began
     # Who asks again with the same key gets the same job.
     again = stack.client.post("/v1/jobs", json=document, headers={"Idempotency-Key": key})
-    assert (again.status_code, again.json()["id"]) == (202, str(job_id)), again.text
+    assert again.status_code in {200, 202}, again.text
+    assert again.json()["id"] == str(job_id)
     work.judge(most_attempts=1)
     return took
 

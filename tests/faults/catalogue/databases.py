@@ -203,10 +203,7 @@ def no_connections(trial: Trial) -> float:
     url = f"host={stack.folder / 'run'} user=retort dbname=retort"
     with probe.asking():
         try:
-            with suppress(psycopg.OperationalError):
-                while len(held) < 200:
-                    held.append(psycopg.connect(url, connect_timeout=5))
-            assert held
+            _hold_all(url, held)
             # Those who have none now get none.
             with suppress(psycopg.Error):
                 held[0].execute(
@@ -214,6 +211,7 @@ def no_connections(trial: Trial) -> float:
                     " AND backend_type = 'client backend' AND pid <> ALL(%s)",
                     [[each.info.backend_pid for each in held]],
                 )
+            _hold_all(url, held)
             time.sleep(trial.moment(1.0))
         finally:
             for connection in held:
@@ -228,6 +226,14 @@ def no_connections(trial: Trial) -> float:
     probe.judge()
     assert all(host.alive for host in stack.hosts)
     return took
+
+
+def _hold_all(url: str, held: "list[psycopg.Connection]") -> None:
+    """Connect until no more are taken."""
+    with suppress(psycopg.OperationalError):
+        while len(held) < 200:
+            held.append(psycopg.connect(url, connect_timeout=5))
+    assert held
 
 
 @fault(

@@ -146,29 +146,24 @@ _boundaries()
 )
 def stop_and_continue(trial: Trial) -> float:
     work, victim = trial.work, trial.victim
-    at_work(trial, 4, pause_s=trial.chance.choice([0.3, 2 * LEASE_S + 1]))
+    longer = trial.chance.random() < 0.5  # than the worker stands still
+    at_work(trial, 4, pause_s=4 * LEASE_S if longer else 0.3)
     victim.signal(signal.SIGSTOP)
     try:
         lost = work.held_by(victim.instance)
-        used = set(busy(victim))
         took = taken_again(work, lost)
-        if trial.chance.random() < 0.5:
+        if not longer:
             work.all_end()
+        ran = set(busy(victim))
     finally:
         victim.signal(signal.SIGCONT)
+    gone(trial.stack, ran)
     work.all_end()
-    gone(trial.stack, used - set(_kept(trial, victim)))
     before = {each: trial.stack.table.get(each) for each in work.expected}
     time.sleep(0.3)
     work.judge()
     assert before == {each: trial.stack.table.get(each) for each in work.expected}, "a final job changed"
     return took
-
-
-def _kept(trial: Trial, host: Host) -> set[str]:
-    """Cells that it keeps for their caller's next job: their program had ended when its lease was lost."""
-    row = trial.stack.table.worker(host.instance)
-    return host.containers() if row is not None and row.facts["pool"]["used"] else set()
 
 
 @fault(
