@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 from uuid import UUID
 
@@ -117,14 +117,17 @@ class Artifacts:
                 self.results = self._file.read(MOST_BYTES + 1)
             else:
                 self._store(self._file)
+        except OSError:  # as in `write`: some of it was still in memory
+            self._give_up()
         finally:
             self.drop()
 
     def drop(self) -> None:
         """Forget the file under way."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what it cannot write any more is not needed
+                file.close()
 
     def _give_up(self) -> None:
         log.exception("an artifact was not stored")
