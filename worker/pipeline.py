@@ -16,7 +16,7 @@ from worker.broker import Bell
 from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
-from worker.languages import NotOffered, Offers
+from worker.languages import NotKnown, NotOffered, Offers
 from worker.leases import Lease
 from worker.live import Live
 from worker.memory import Memory
@@ -99,6 +99,10 @@ class Pipeline:
         except (KeyError, NotOffered) as e:
             # Stored by another version, with other profiles or images; no retry here would change it.
             self._break(job, str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}")
+            return
+        except NotKnown as e:
+            log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
             return
         if job.bound_to not in (None, job.runtime):
             # Bound since it was stored. Where its caller's code may run is not for a retry to bend.

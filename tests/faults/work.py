@@ -111,7 +111,8 @@ class Work:
     def runs(self, job_id: UUID) -> set[bytes]:
         """The words of the runs of a job that were seen live."""
         found: dict[int, bytes] = {}
-        for _, fields in self.stack.broker.redis.xrange(output_key(job_id)):
+        entries: Any = self.stack.broker.redis.xrange(output_key(job_id))
+        for _, fields in entries:
             part = Output.parse(fields)
             if part.stream == "stderr":
                 found[part.attempt] = found.get(part.attempt, b"") + part.data

@@ -13,7 +13,7 @@ from pathlib import Path
 import docker.errors
 from sqlalchemy import text
 
-from tests.faults.catalogue.workers import busy
+from tests.faults.catalogue.workers import busy, running_at
 from tests.faults.entries import NotHere, Trial, fault
 from tests.faults.proxy import Rule
 from tests.faults.stack import Host
@@ -28,8 +28,7 @@ REMOVE = r"^DELETE \S*/containers/"
 def programs(trial: Trial, count: int = 3, pause_s: float = 1.0, **fields: object) -> list[str]:
     """Jobs under way, one or more at the victim; its containers that are busy."""
     trial.work.submit_at_once(count, pause_s=pause_s)
-    found: list[str] = []
-    eventually(lambda: bool(found.extend(busy(trial.victim)) or found), "a program runs at the victim")
+    found = running_at(trial.victim)
     time.sleep(trial.moment(0.2))
     return found
 
@@ -238,26 +237,26 @@ def frozen(trial: Trial) -> float:
 
 @contextmanager
 def small_disk(trial: Trial, folder: Path) -> Iterator[None]:
-    """A file system of 6 MB of its own at `folder`."""
+    """A file system of 24 MB of its own at `folder`."""
     folder.mkdir(exist_ok=True)
     image = trial.stack.folder / "disk.img"
     with image.open("wb") as file:
-        file.truncate(6 << 20)
+        file.truncate(24 << 20)
     made = subprocess.run(
-        ["mkfs.ext4", "-q", "-F", "-m", "0", image], capture_output=True, text=True, check=False
+        ["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], capture_output=True, text=True, check=False
     )
     if made.returncode == 0:
-        mount = ["mount", "-o", "loop", image, folder]
+        mount = ["mount", "-o", "loop", str(image), str(folder)]
         made = subprocess.run(mount, capture_output=True, text=True, check=False)
     if made.returncode:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
         made = subprocess.run(mount, capture_output=True, text=True, check=False)
     if made.returncode:
         raise NotHere(f"no file system can be mounted here: {made.stderr.strip()}")
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", folder], check=False)
+        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 @fault(

@@ -108,6 +108,10 @@ def stored(trial: Trial) -> float:
 )
 def model_away(trial: Trial) -> float:
     stack, work = trial.stack, trial.work
+    # Threads are made when they are first needed.
+    all_end(stack, submit(stack, 12))
+    work.submit_at_once(12, pause_s=0.3)
+    work.all_end()
     before = threads(stack)
     with stack.model.refusing():
         ids = submit(stack, 6)

@@ -46,6 +46,18 @@ def busy(host: Host) -> list[str]:
     return [each for each in host.containers() if guests_of(inside.get(each, []))]
 
 
+def running_at(host: Host) -> list[str]:
+    """Wait until programs run at a worker: their containers."""
+    found: list[str] = []
+
+    def look() -> bool:
+        found.extend(busy(host))
+        return bool(found)
+
+    eventually(look, "a program runs at the victim")
+    return found
+
+
 @fault(
     "F01",
     "the process of a running program's sandbox is killed",
@@ -54,8 +66,7 @@ def busy(host: Host) -> list[str]:
 )
 def kill_runner(trial: Trial) -> float:
     trial.work.submit_at_once(3, pause_s=1.0)
-    found: list[str] = []
-    eventually(lambda: bool(found.extend(busy(trial.victim)) or found), "a program runs at the victim")
+    found = running_at(trial.victim)
     began = time.monotonic()
     with suppress(ProcessLookupError):
         os.kill(int(trial.stack.docker.api.inspect_container(found[0])["State"]["Pid"]), signal.SIGKILL)
