@@ -48,6 +48,8 @@ class ClaimedTask:
     budget_usd: Decimal | None
     cost_usd: Decimal  # so far
     age_s: float  # since it was submitted
+    asked: bool = True  # whether a model may have been asked before this claim
+    caller_budget_usd: Decimal | None = None  # for models in a day; None where the caller's quotas say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,9 @@ def _task(row: Row[Any]) -> ClaimedTask:
         budget_usd=row.budget_usd,
         cost_usd=row.cost_usd,
         age_s=row.age_s,
+        # Of a worker that lost the job an answer may yet come.
+        asked=row.asked or row.claims > 1,
+        caller_budget_usd=None if row.caller_budget_usd is None else Decimal(row.caller_budget_usd),
     )
 
 
@@ -255,6 +260,10 @@ class Store:
         Repeating is safe; if the first try did commit, the token is gone and the second changes nothing.
         """
         return _patiently(lambda: self._hot.first(statement, parameters))
+
+    def first_hasty(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The same for an effect that a crash of the database may forget."""
+        return _patiently(lambda: self._hot_hasty.first(statement, parameters))
 
     def all(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
         """Every row of a question."""
