@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain.parting import GIVE_UP
 from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,16 @@ class Leases:
             if lease is not None and not lease.lost:
                 # In a thread of its own: it may wait for the engine, and the other leases must not.
                 threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
+
+    def give_up(self) -> int:
+        """Leave all jobs to others now, and kill what runs of them; how many."""
+        with self._lock:
+            held = dict(self._held)
+        values = {"tokens": list(held), "ids": [lease.job_id for lease in held.values()]}
+        given = self._store.all(GIVE_UP, values)
+        for lease in held.values():
+            lease.lose()
+        return len(given)
 
     def _keep(self) -> None:
         while not self._stop.wait(self._store.lease_s / 3):

@@ -26,6 +26,7 @@ from worker.generating import Generating
 from worker.judging import Judging
 from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
+from worker.leaving import Leaving
 from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
@@ -126,7 +127,8 @@ class Wiring:
                 runtimes=settings.tiers,
                 least=settings.warm_least,
                 most=settings.warm_most,
-                cells=settings.jobs + settings.warm_most + 2,
+                # What jobs are in, what one busy shelf keeps, what every other keeps, and two being removed.
+                cells=settings.jobs + settings.warm_most + settings.warm_least * len(settings.warm) + 2,
                 memory_mb=settings.sandbox_memory_mb or _memory_mb(engine),
             ),
         )
@@ -258,21 +260,19 @@ def run(settings: WorkerSettings) -> int:
         cancels = Cancels(wiring.bell, wiring.leases)
         cancels.open()
         closing.callback(cancels.close)
-        return serve(wiring.app, steps, settings, threads=wiring.jobs)
+        leaving = Leaving(steps, wiring.leases, closing.close)
+        return serve(wiring.app, steps, leaving, settings, threads=wiring.jobs)
 
 
-def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) -> int:
-    """Take messages until SIGTERM; running jobs end first."""
+def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings, *, threads: int) -> int:
+    """Take messages until SIGTERM; running jobs end first, unless it comes again."""
 
     def advance(job_id: str) -> None:
         steps.advance(UUID(job_id))
 
     app.task(advance, name=ADVANCE)
 
-    def drain(**_: object) -> None:
-        steps.draining = True
-
-    signals.worker_shutting_down.connect(drain, weak=False)
+    signals.worker_shutting_down.connect(leaving.told, weak=False)
     worker = app.Worker(
         pool="threads",
         concurrency=threads,

@@ -241,7 +241,9 @@ class Stack:
         urls = (database_url(self.api_database.port), broker_url(self.api_broker.port))
         storage = (self.folder / "storage").as_uri()
         log = self.folder / f"api{self.number()}.log"
-        self.server = Server(log, *urls, storage_url=storage, webhook_key=self.webhook_key, **HOOKS)
+        self.server = Server(
+            log, *urls, storage_url=storage, webhook_key=self.webhook_key, max_queued="200000", **HOOKS
+        )
         if self._client is not None:
             self.connect()
 

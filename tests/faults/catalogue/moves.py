@@ -125,7 +125,9 @@ def rotated(trial: Trial) -> float:
     began = time.monotonic()
 
     def refused() -> bool:
-        told = httpx.get(f"{stack.client.base_url}v1/jobs", headers={"Authorization": f"Bearer {old}"})
+        told = httpx.get(
+            f"{str(stack.client.base_url).rstrip('/')}/v1/jobs", headers={"Authorization": f"Bearer {old}"}
+        )
         return told.status_code == 401
 
     eventually(refused, "the old key is refused")

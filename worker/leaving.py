@@ -1,0 +1,48 @@
+"""What a worker does when it is told to stop: told once it ends its jobs, told again it leaves them to others."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from worker.advance import Steps
+from worker.leases import Leases
+
+log = logging.getLogger(__name__)
+
+#: Seconds to remove the sandboxes, once it is to leave at once.
+PARTING_S = 8.0
+
+
+class Leaving:
+    """See the module. `close` removes what a worker has, as far as it can."""
+
+    def __init__(self, steps: Steps, leases: Leases, close: Callable[[], None]) -> None:
+        self._steps = steps
+        self._leases = leases
+        self._close = close
+        self._begun = False
+
+    def told(self, *, how: str = "Warm", **_: object) -> None:
+        """A signal came; Celery calls a stop that waits for nothing `Cold`."""
+        if (how == "Cold" or self._steps.draining) and not self._begun:
+            self._begun = True
+            # Not here, within a signal's handler; and Celery's own way out waits for the threads.
+            threading.Thread(target=self._now, name="leaving", daemon=True).start()
+        self._steps.draining = True
+
+    def _now(self) -> None:
+        late = threading.Timer(PARTING_S, os._exit, (0,))
+        late.daemon = True
+        late.start()
+        try:
+            count = self._leases.give_up()
+            log.warning("leaving at once; jobs are left to others", extra={"count": count})
+            self._close()
+        except SQLAlchemyError as e:
+            log.warning("the database is away; others will have the jobs when their leases end: %s", e)
+        except Exception:
+            log.exception("not all could be put away")
+        os._exit(0)
