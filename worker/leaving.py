@@ -1,4 +1,4 @@
-"""What a worker does when it is told to stop: told once it ends its jobs, told again it leaves them to others."""
+"""A worker that is told to stop: told once it ends its jobs, told again it leaves them to others."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ class Leaving:
         self._begun = False
 
     def told(self, *, how: str = "Warm", **_: object) -> None:
-        """A signal came; Celery calls a stop that waits for nothing `Cold`."""
+        """A signal came; `how` is Cold for one that means at once, as Celery calls it."""
         if (how == "Cold" or self._steps.draining) and not self._begun:
             self._begun = True
             # Not here, within a signal's handler; and Celery's own way out waits for the threads.

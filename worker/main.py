@@ -272,7 +272,12 @@ def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings,
 
     app.task(advance, name=ADVANCE)
 
+    def ready(**_: object) -> None:
+        # Celery's own way would wait for the threads.
+        signal.signal(signal.SIGQUIT, lambda *_: leaving.told(how="Cold"))
+
     signals.worker_shutting_down.connect(leaving.told, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
     worker = app.Worker(
         pool="threads",
         concurrency=threads,

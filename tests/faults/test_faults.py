@@ -13,13 +13,12 @@ from tests.faults.entries import ELSEWHERE, FAULTS, Trial
 from tests.faults.stack import Stack, raised
 
 TELLING = (
-    "F12",  # stale sweepers
+    "F10",  # messages that come ten times
     "F15.stored",  # a lost answer of the database
     "F14.killed",
-    "F07",  # a wiped broker
-    "F03.ended",  # a worker dies after its result
-    "F02",  # or in the middle
-    "F31.once",  # or is asked to leave
+    "F19",  # a container removed by hand
+    "F02",  # a worker that is killed
+    "F31.once",  # or asked to leave
 )
 
 

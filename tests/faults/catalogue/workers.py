@@ -7,7 +7,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from tests.faults.entries import Trial, fault
-from tests.faults.stack import LEASE_S, Host, gone
+from tests.faults.stack import JOBS, LEASE_S, Host, gone
 from tests.faults.work import TWICE_S, Work
 from tests.harness import ROOT, eventually, ready
 from tests.hostile.invariants import guests_of, processes_by_container
@@ -299,7 +299,9 @@ def drain(trial: Trial) -> float:
     victim.signal(signal.SIGTERM)
     began = time.monotonic()
     work.submit(2)
-    assert victim.stop() == 0, victim.logs()
+    worker = victim.worker
+    assert worker is not None
+    assert worker.process.wait(90) == 0, victim.logs()
     took = time.monotonic() - began
     assert not victim.containers(), "a worker that was told to stop leaves containers"
     work.all_end()
@@ -312,7 +314,7 @@ def drain(trial: Trial) -> float:
 def leave_at_once(trial: Trial, *signals: signal.Signals) -> float:
     """A worker is told to end without waiting for its jobs."""
     work, victim = trial.work, trial.victim
-    at_work(trial, 6, pause_s=4 * LEASE_S)
+    at_work(trial, JOBS, pause_s=4 * LEASE_S)  # not more than the other one has room for
     lost = work.held_by(victim.instance)
     for number in signals:
         victim.signal(number)
@@ -323,6 +325,7 @@ def leave_at_once(trial: Trial, *signals: signal.Signals) -> float:
     eventually(lambda: worker.process.poll() is not None, lambda: f"it ends: {victim.logs()}", 30)
     trial.measure("leaving at once: ended", time.monotonic() - began)
     took = taken_again(work, lost)
+    assert not victim.containers(), "a worker that left at once left containers"
     victim.start(wait=False)
     work.all_end(120)
     work.judge()
