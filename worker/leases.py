@@ -129,7 +129,7 @@ class Leases:
         values = {"tokens": list(held), "ids": [lease.job_id for lease in held.values()]}
         given = self._store.all(GIVE_UP, values)
         for lease in held.values():
-            lease.lose()
+            threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
         return len(given)
 
     def _keep(self) -> None:

@@ -12,8 +12,8 @@ from worker.leases import Leases
 
 log = logging.getLogger(__name__)
 
-#: Seconds to remove the sandboxes, once it is to leave at once.
-PARTING_S = 8.0
+#: Seconds to remove the sandboxes, which on a busy host takes a second each; others have the jobs long before.
+PARTING_S = 20.0
 
 
 class Leaving:
@@ -23,15 +23,20 @@ class Leaving:
         self._steps = steps
         self._leases = leases
         self._close = close
-        self._begun = False
+        self._thread: threading.Thread | None = None
 
     def told(self, *, how: str = "Warm", **_: object) -> None:
         """A signal came; `how` is Cold for one that means at once, as Celery calls it."""
-        if (how == "Cold" or self._steps.draining) and not self._begun:
-            self._begun = True
+        if (how == "Cold" or self._steps.draining) and self._thread is None:
             # Not here, within a signal's handler; and Celery's own way out waits for the threads.
-            threading.Thread(target=self._now, name="leaving", daemon=True).start()
+            self._thread = threading.Thread(target=self._now, name="leaving", daemon=True)
+            self._thread.start()
         self._steps.draining = True
+
+    def wait(self) -> None:
+        """If it leaves at once, be gone with it: it puts away what the main thread would."""
+        if self._thread is not None:
+            self._thread.join()
 
     def _now(self) -> None:
         late = threading.Timer(PARTING_S, os._exit, (0,))

@@ -292,7 +292,10 @@ def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings,
     # What is loaded by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        leaving.wait()
     return int(worker.exitcode or 0)
 
 

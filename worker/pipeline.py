@@ -172,7 +172,8 @@ class Pipeline:
                         sink=artifacts,
                     )
             except CellLost as e:
-                self._crashed(job, lent, str(e))
+                if not step.lease.lost:  # else whoever has it now records the result
+                    self._crashed(job, lent, str(e))
                 return
             faults.at("output_read", job.id)
             if ending.killed:

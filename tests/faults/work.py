@@ -90,11 +90,11 @@ class Work:
         wanted = list(ids)
         eventually(lambda: all(self.runs(each) for each in wanted), "the programs run")
 
-    def held_by(self, instance: str) -> list[UUID]:
-        """Jobs that an instance has a lease of."""
+    def held_by(self, instance: str) -> dict[UUID, UUID]:
+        """Jobs that an instance has a lease of, and the token of each."""
         mine = list(self.expected)
-        rows = self.stack.sql("SELECT id FROM jobs WHERE leased_by = %s AND id = ANY(%s)", instance, mine)
-        return [row.id for row in rows]
+        query = "SELECT id, lease_token FROM jobs WHERE leased_by = %s AND id = ANY(%s)"
+        return {row.id: row.lease_token for row in self.stack.sql(query, instance, mine)}
 
     def ended(self) -> bool:
         """Whether all have ended."""

@@ -28,13 +28,13 @@ def at_work(trial: Trial, count: int = 6, pause_s: float = RUN_S) -> None:
     time.sleep(trial.moment(RUN_S / 2))
 
 
-def taken_again(work: Work, lost: list[UUID]) -> float:
+def taken_again(work: Work, lost: dict[UUID, UUID]) -> float:
     """Wait until lost jobs are under way elsewhere, or ended; how long that took."""
     began = time.monotonic()
 
     def look() -> bool:
-        query = "SELECT count(*) FROM jobs WHERE id = ANY(%s) AND claims < 2 AND state <> 'finished'"
-        return not lost or work.stack.sql(query, lost)[0][0] == 0
+        query = "SELECT count(*) FROM jobs WHERE id = ANY(%s) AND (state = 'queued' OR lease_token = ANY(%s))"
+        return not lost or work.stack.sql(query, list(lost), list(lost.values()))[0][0] == 0
 
     eventually(look, "lost jobs are taken again", 60)
     return time.monotonic() - began
