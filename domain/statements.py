@@ -363,6 +363,22 @@ def _break_lost() -> Executable:
 BREAK_LOST: Executable = _break_lost()
 
 
+def _requeue_lost() -> Executable:
+    lost = _lost(jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))), jobs.c.claims < MAX_CLAIMS)
+    return (
+        update(jobs)
+        .add_cte(_record(lost))
+        .where(jobs.c.id == lost.c.id)
+        .values(state=State.QUEUED.value, **NO_LEASE)
+        .returning(jobs.c.id)
+    )
+
+
+#: ids -> those whose lease expired: they wait again, and the lost attempts are recorded. While others wait, a
+#: message leads to those, so a job that had to be claimed by its own message might never be.
+REQUEUE_LOST: Executable = _requeue_lost()
+
+
 def _full() -> ColumnElement[bool]:
     """Whether a job's caller runs as many as it may: ringing for it would wake a worker for nothing."""
     runs = jobs.alias("runs")

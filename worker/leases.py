@@ -106,7 +106,7 @@ class Leases:
         """Extend every lease once, and let go of those that are lost."""
         with self._lock:
             held = dict(self._held)
-        if not held:
+        if not held or self._stop.is_set():
             return
         try:
             kept = self._store.heartbeat({token: lease.job_id for token, lease in held.items()})
@@ -123,7 +123,8 @@ class Leases:
                 threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
 
     def give_up(self) -> int:
-        """Leave all jobs to others now, and kill what runs of them; how many."""
+        """Leave all jobs to others now, and kill what runs of them; how many. Nothing is extended after it."""
+        self._stop.set()
         with self._lock:
             held = dict(self._held)
         values = {"tokens": list(held), "ids": [lease.job_id for lease in held.values()]}

@@ -24,10 +24,11 @@ class Leaving:
         self._leases = leases
         self._close = close
         self._thread: threading.Thread | None = None
+        self._over = False  # its jobs have ended, and the main thread puts everything away
 
     def told(self, *, how: str = "Warm", **_: object) -> None:
         """A signal came; `how` is Cold for one that means at once, as Celery calls it."""
-        if (how == "Cold" or self._steps.draining) and self._thread is None:
+        if (how == "Cold" or self._steps.draining) and self._thread is None and not self._over:
             # Not here, within a signal's handler; and Celery's own way out waits for the threads.
             self._thread = threading.Thread(target=self._now, name="leaving", daemon=True)
             self._thread.start()
@@ -35,6 +36,7 @@ class Leaving:
 
     def wait(self) -> None:
         """If it leaves at once, be gone with it: it puts away what the main thread would."""
+        self._over = True
         if self._thread is not None:
             self._thread.join()
 
@@ -45,9 +47,10 @@ class Leaving:
         try:
             count = self._leases.give_up()
             log.warning("leaving at once; jobs are left to others", extra={"count": count})
-            self._close()
         except SQLAlchemyError as e:
-            log.warning("the database is away; others will have the jobs when their leases end: %s", e)
+            log.warning("the database is away; others have the jobs when their leases end: %s", e)
+        try:
+            self._close()
         except Exception:
             log.exception("not all could be put away")
         os._exit(0)

@@ -314,7 +314,9 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             patience = {statements.patience_of(queue): seconds for queue, seconds in after_s.items()}
-            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most})
+            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most}).all()
+            if overdue:
+                connection.execute(statements.REQUEUE_LOST, {"ids": [row.id for row in overdue]})
             return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
 
     def offered(self) -> frozenset[str]:

@@ -334,10 +334,13 @@ def test_a_sweep_rings_only_for_what_is_overdue(store: Store, jobs_table: Jobs) 
     assert sweep(store) == ([], [])  # rung for just now
     assert [jobs_table.get(job_id).state for job_id in (waiting, lost, running, fresh)] == [
         "queued",
-        "running",
+        "queued",
         "running",
         "queued",
     ]
+    # What was lost waits as any other job, so that whatever message comes may lead to it.
+    assert [each.failure for each in jobs_table.attempts(lost)] == ["worker_lost"]
+    assert jobs_table.get(lost).lease_token is None
 
 
 def test_a_sweep_rings_for_the_oldest_first_and_not_for_all_at_once(store: Store, jobs_table: Jobs) -> None:
