@@ -207,12 +207,15 @@ CALLS: Executable = (
 )
 
 #: id, caller_id -> the job's id and its attempts in short form; one row of nulls where it has none.
-ATTEMPTS: Executable = (
+ATTEMPTS: Select[Any] = (
     select(jobs.c.id, *(_exact(attempts.c[name]) for name in SHORT_ATTEMPT))
     .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
     .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
     .order_by(attempts.c.number)
 )
+
+#: id, caller_id -> the same, with how many files each left, and those of them that are kept.
+ENDED_ATTEMPTS: Executable = ATTEMPTS.add_columns(attempts.c.artifacts, _kept())
 
 
 def list_jobs(

@@ -512,6 +512,8 @@ def _expire_artifacts() -> Executable:
         select(artifacts.c.id)
         .join(jobs)
         .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        # Those of an attempt in the order in which streams tell them: `api.progress` relies on that.
+        .order_by(artifacts.c.created_at, artifacts.c.job_id, artifacts.c.attempt, artifacts.c.name)
         .limit(bindparam("most", type_=Integer))
     )
     return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)

@@ -187,11 +187,14 @@ def test_show_tells_of_a_job_and_of_an_attempt(shell: Shell) -> None:
 
 
 def test_logs_print_what_was_written(shell: Shell) -> None:
-    job = shell.client.run("import sys; print('out'); print('err', file=sys.stderr)")
+    job = shell.client.run(
+        "import sys; print('out'); print('err', file=sys.stderr); open('a.csv', 'w').write('1')"
+    )
     for words in (["logs", job.id], ["logs", job.id, "-f"], ["logs", job.id, "--attempt", "1"]):
         found = shell.good(*words)
         assert found.stdout == "out\n"
         assert found.stderr.startswith("err\n")
+    assert "retort: left a.csv (text/csv, 1 bytes)\n" in shell.good("logs", job.id, "-f").stderr
     events = [json.loads(line) for line in shell.good("logs", job.id, "--json").stdout.splitlines()]
     assert [event["kind"] for event in events][-1] == "done"
     assert {"id", "kind", "data"} == set(events[0])
