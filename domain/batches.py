@@ -19,7 +19,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.statements import UNFINISHED
 from domain.tables import attempts, batches, jobs
 
 #: Jobs of one batch; a setting may allow fewer.
@@ -82,7 +81,7 @@ COUNT: Executable = (
 )
 
 #: batch_id -> one of its jobs that has not ended, if there is any.
-ANY_UNFINISHED: Executable = select(jobs.c.id).where(_in_batch, UNFINISHED).limit(1)
+ANY_UNFINISHED: Executable = select(jobs.c.id).where(_in_batch, ~_final).limit(1)
 
 #: batch_id -> its jobs that some worker has.
 LEASED: Executable = select(jobs.c.id).where(_in_batch, jobs.c.lease_token.is_not(None))

@@ -101,14 +101,15 @@ webhooks = Table(
     Index("ix_webhooks_caller_id", "caller_id"),
 )
 
-#: The outbox, and the log of what came of it. A trigger (migration 0007) writes a row within the statement that
-#: ends the job, so there is none without a result, and no result without it.
+#: The outbox, and the log of what came of it. Triggers (migrations 0007, 0011) write a row within the statement
+#: that ends the job, or the last job of a batch: there is none without a result, and no result without it.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
     Column("id", Uuid, primary_key=True),  # UUIDv7; receivers see it as `webhook-id`
     Column("webhook_id", Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE")),  # None: the event is of no job
+    Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),  # None: nor is it of a batch
     Column("event", Text, nullable=False),
     Column("data", JSONB, nullable=False),
     Column("state", Text, nullable=False, server_default="waiting"),
@@ -126,6 +127,7 @@ webhook_deliveries = Table(
     CheckConstraint("token IS NULL OR state = 'waiting'", name="token"),
     Index("ix_webhook_deliveries_webhook_id", "webhook_id", "id"),
     Index("ix_webhook_deliveries_job_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+    Index("ix_webhook_deliveries_batch_id", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     Index("ix_webhook_deliveries_due", "webhook_id", "next_at", postgresql_where=text("state = 'waiting'")),
     Index("ix_webhook_deliveries_created_at", "created_at"),
 )
@@ -152,6 +154,7 @@ batches = Table(
     Column("total", Integer, nullable=False),  # jobs it came with; some may have been deleted since
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("cancelled_at", DateTime(timezone=True)),
+    Column("told_at", DateTime(timezone=True)),  # when webhooks were told of its end; None where none wanted it
     Index("ix_batches_caller_id", "caller_id", "id"),
 )
 
@@ -238,6 +241,11 @@ jobs = Table(
         "batch_index",
         unique=True,
         postgresql_where=text("batch_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_batch_unfinished",
+        "batch_id",
+        postgresql_where=text("batch_id IS NOT NULL AND finished_at IS NULL"),
     ),
     Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
     Index("ix_jobs_queued", "priority", "next_state", "rung_at", postgresql_where=text("state = 'queued'")),
