@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import (
     Executable,
     Integer,
+    Select,
     Text,
     Uuid,
     and_,
@@ -58,11 +59,20 @@ GET_BATCH: Executable = select(batches).where(_of_caller)
 _below = or_(cast(bindparam("b_below"), Uuid).is_(None), batches.c.id < cast(bindparam("b_below"), Uuid))
 
 #: caller_id, below (an id or null), most -> a caller's batches, newest first.
-LIST_BATCHES: Executable = (
+LIST_BATCHES: Select[Any] = (
     select(batches)
     .where(batches.c.caller_id == bindparam("b_caller_id", type_=Uuid), _below)
     .order_by(batches.c.id.desc())
     .limit(bindparam("b_most", type_=Integer))
+)
+
+#: The same -> with how many of its jobs have not ended.
+LIST_PROGRESS: Executable = LIST_BATCHES.add_columns(
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.batch_id == batches.c.id, ~_final)
+    .scalar_subquery()
+    .label("unfinished")
 )
 
 #: batch_id -> state, verdict, jobs: how many there are of each; what they cost, whether that is all of it, and

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import Row, func
+from sqlalchemy import Row, Select, func
 
-from api import numbers
+from api import documents, numbers
 from api.auth import Caller, caller_of
 from api.pages import charts, show
 from api.pages.shell import PageRoute, is_part, page
@@ -41,16 +41,13 @@ async def runs(request: Request) -> Response:
         raise invalid(FieldError("kind", "is not one of the allowed values", list(_KINDS)))
     wanted = Page.of(_narrowed(request, asked), services.offered.languages)
     # The same statement as of GET /v1/jobs, with what a line of the list shows beside.
-    statement = wanted.statement(caller.id).add_columns(
-        func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
-        jobs.c.task.is_not(None).label("is_task"),
-    )
+    statement = with_beginning(wanted.statement(caller.id))
     if kind is not None:
         statement = statement.where(jobs.c.task.is_not(None) if kind == "task" else jobs.c.code.is_not(None))
     found = await services.database.all(statement, {})
     shown = {name: value for name, value in {**wanted.filters, "kind": kind}.items() if value}
     values = {
-        "runs": _lines(wanted, found),
+        "runs": lines(found[: wanted.limit]),
         "following": _following(wanted, found, shown),
         "live": wanted.cursor is None,
         "filters": shown,
@@ -73,11 +70,23 @@ def _narrowed(request: Request, asked: Mapping[str, str]) -> Request:
     return Request({**request.scope, "query_string": urlencode(asked).encode()})
 
 
-def _lines(wanted: Page, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    document = wanted.document(rows)
+def with_beginning(statement: Select[Any]) -> Select[Any]:
+    """The same jobs, with what a line of the list shows beside."""
+    return statement.add_columns(
+        func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
+        jobs.c.task.is_not(None).label("is_task"),
+    )
+
+
+def lines(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Jobs as lines of a list, from rows of such a statement."""
     return [
-        {**job, "beginning": " ".join(row.beginning.split())[:140], "kind": "task" if row.is_task else "code"}
-        for job, row in zip(document["jobs"], rows, strict=False)
+        {
+            **documents.summary(row),
+            "beginning": " ".join(row.beginning.split())[:140],
+            "kind": "task" if row.is_task else "code",
+        }
+        for row in rows
     ]
 
 
