@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from domain.quotas import Scope
 from tests.integration.api.harness import Server, Store
 from tests.visitor import Visitor
 
@@ -112,6 +113,6 @@ def test_another_callers_batch_is_none(
 def test_who_may_only_read_is_offered_nothing_else(store: Store, server: Server, batch: dict[str, Any]) -> None:
     path = f"/batches/{batch['id']}"
     with Visitor(server.url) as reader:
-        reader.sign_in(store.key("alice", scopes=["read"]))  # type: ignore[list-item]
+        reader.sign_in(store.key("alice", scopes=[Scope.READ]))
         assert "Cancel" not in reader.get(path).text
         assert reader.post(f"{path}/cancel", {}, page=path).status_code == 403
