@@ -14,12 +14,12 @@ from sqlalchemy import (
     column,
     func,
     insert,
-    or_,
     select,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from domain.paging import newest_first
 from domain.tables import attempts, batches, jobs
 
 #: Jobs of one batch; a setting may allow fewer.
@@ -56,14 +56,9 @@ INSERT_BATCH: Executable = (
 #: id, caller_id -> the batch, unless it is another caller's.
 GET_BATCH: Executable = select(batches).where(_of_caller)
 
-_below = or_(cast(bindparam("b_below"), Uuid).is_(None), batches.c.id < cast(bindparam("b_below"), Uuid))
-
 #: caller_id, below (an id or null), most -> a caller's batches, newest first.
-LIST_BATCHES: Select[Any] = (
-    select(batches)
-    .where(batches.c.caller_id == bindparam("b_caller_id", type_=Uuid), _below)
-    .order_by(batches.c.id.desc())
-    .limit(bindparam("b_most", type_=Integer))
+LIST_BATCHES: Select[Any] = newest_first(
+    select(batches).where(batches.c.caller_id == bindparam("b_caller_id", type_=Uuid)), batches.c.id
 )
 
 #: The same -> with how many of its jobs have not ended.
