@@ -36,7 +36,8 @@ FRESH_S = 0.1
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
 
-_queued = jobs.c.state == State.QUEUED.value
+#: A job that was postponed has its next ring ahead, and is nobody's until then.
+_queued = and_(jobs.c.state == State.QUEUED.value, jobs.c.rung_at <= func.now())
 
 
 def _same_queue() -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Date,
     Double,
     Executable,
+    Integer,
     Numeric,
     Select,
     Text,
@@ -134,7 +135,9 @@ SPENT_TODAY: Executable = (
     .where(jobs.c.caller_id == _caller, model_calls.c.created_at >= _today)
 )
 
-#: caller_id -> US dollars that its models may cost in a day, as text; null where nobody said.
-BUDGET: Executable = select(callers.c.quotas["model_usd_per_day"].astext.cast(Text).label("usd")).where(
-    callers.c.id == _caller
-)
+#: caller_id -> US dollars that its models may cost in a day, as text, and tokens that they may have in a
+#: minute; null where nobody said.
+MODEL_QUOTAS: Executable = select(
+    callers.c.quotas["model_usd_per_day"].astext.cast(Text).label("usd"),
+    callers.c.quotas["model_tokens_per_minute"].astext.cast(Integer).label("tokens"),
+).where(callers.c.id == _caller)

@@ -57,9 +57,10 @@ class TaskStore:
         }
         return self._store.end(statements.FINISH_TASK, job, attempt, values)
 
-    def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str) -> bool:
-        """No model can be had now: the job waits in the batch queue."""
-        return self._moved(statements.POSTPONE, job, {"b_pause_s": pause_s, "b_reason": storable(reason)})
+    def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str, batch: bool) -> bool:
+        """No model can be had now: the job waits, in the batch queue if it is to be `batch` work from now on."""
+        values = {"b_pause_s": pause_s, "b_reason": storable(reason), "b_batch": batch}
+        return self._moved(statements.POSTPONE, job, values)
 
     def _moved(self, statement: Any, job: ClaimedJob, values: dict[str, Any]) -> bool:
         return self._store.first(statement, {"b_id": job.id, "b_token": job.token, **values}) is not None
@@ -96,11 +97,14 @@ class TaskStore:
         (row,) = self._store.all(usage.SPENT_TODAY, {"caller_id": caller_id})
         return str(row.day), Decimal(row.spent_usd)
 
-    def budget_of(self, caller_id: UUID) -> Decimal | None:
-        """US dollars that the caller's models may cost in a day; None where its quotas say nothing."""
-        for row in self._store.all(usage.BUDGET, {"caller_id": caller_id}):
-            return None if row.usd is None else Decimal(row.usd)
-        return None
+    def model_quotas(self, caller_id: UUID) -> tuple[Decimal | None, int | None]:
+        """US dollars that the caller's models may cost in a day, and tokens that they may have in a minute.
+
+        None where its quotas say nothing.
+        """
+        for row in self._store.all(usage.MODEL_QUOTAS, {"caller_id": caller_id}):
+            return None if row.usd is None else Decimal(row.usd), row.tokens
+        return None, None
 
     # --- caches -----------------------------------------------------------------------------------
 

@@ -157,6 +157,34 @@ def test_a_callers_day_ends_a_task_before_the_call_that_would_break_it(
     assert calls_of(jobs_table, job.id) == []
 
 
+def test_a_task_waits_for_its_callers_tokens(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker
+) -> None:
+    """It keeps its priority and says why it waits; with more tokens it goes on where it was."""
+    who = callers.c.id == jobs_table.caller()
+    with jobs_table.engine.connect() as connection:
+        quotas = {"model_tokens_per_minute": 1}
+        connection.execute(update(callers).where(who).values(quotas=quotas))
+    assert run_task(jobs_table, broker, "[scripted:right] greet").verdict == "ok"
+    job_id = jobs_table.insert(**task("[scripted:right] greet once more"))
+    broker.ring(job_id, "model")
+
+    def waits() -> bool:
+        job = jobs_table.get(job_id)
+        return job.state == "queued" and job.reason is not None
+
+    eventually(waits, "it waits")
+    job = jobs_table.get(job_id)
+    assert job.reason.startswith("waits: no model can be asked now (gpt-4.1: the caller's own tokens")
+    assert (job.priority, job.claims, job.finished_at) == ("interactive", 0, None)
+    with jobs_table.engine.connect() as connection:
+        connection.execute(update(callers).where(who).values(quotas={"model_tokens_per_minute": 10**6}))
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(rung_at=func.now()))
+    broker.ring(job_id, "model")
+    eventually(lambda: jobs_table.get(job_id).state == "finished", "it ends")
+    assert (jobs_table.get(job_id).verdict, jobs_table.get(job_id).reason) == ("ok", None)
+
+
 def test_a_model_cannot_choose_its_limits(served: tuple[Worker, str], jobs_table: Jobs, broker: Broker) -> None:
     limits = {"timeout_s": 1}
     job = run_task(
