@@ -7,9 +7,9 @@ from typing import Any
 import docker
 import pytest
 from markdown_it import MarkdownIt
-from sqlalchemy import Row, insert, text, update
+from sqlalchemy import Row, func, insert, text, update
 
-from domain.tables import callers, past_usage
+from domain.tables import callers, jobs, past_usage
 from tests.conftest import ROOT, Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually
 from tests.tasks import KEY, add_task, asked, calls_of, ended, ring, run_task, task_worker
@@ -166,8 +166,8 @@ def test_a_task_waits_for_its_callers_tokens(
         quotas = {"model_tokens_per_minute": 1}
         connection.execute(update(callers).where(who).values(quotas=quotas))
     assert run_task(jobs_table, broker, "[scripted:right] greet").verdict == "ok"
-    job_id = jobs_table.insert(**task("[scripted:right] greet once more"))
-    broker.ring(job_id, "model")
+    job_id = add_task(jobs_table, "[scripted:right] greet once more")
+    ring(broker, job_id)
 
     def waits() -> bool:
         job = jobs_table.get(job_id)
@@ -180,9 +180,9 @@ def test_a_task_waits_for_its_callers_tokens(
     with jobs_table.engine.connect() as connection:
         connection.execute(update(callers).where(who).values(quotas={"model_tokens_per_minute": 10**6}))
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(rung_at=func.now()))
-    broker.ring(job_id, "model")
-    eventually(lambda: jobs_table.get(job_id).state == "finished", "it ends")
-    assert (jobs_table.get(job_id).verdict, jobs_table.get(job_id).reason) == ("ok", None)
+    ring(broker, job_id)
+    job = ended(jobs_table, job_id)
+    assert (job.verdict, job.reason) == ("ok", None)
 
 
 def test_a_model_cannot_choose_its_limits(served: tuple[Worker, str], jobs_table: Jobs, broker: Broker) -> None:
