@@ -58,7 +58,7 @@ class TaskStore:
         return self._store.end(statements.FINISH_TASK, job, attempt, values)
 
     def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str, batch: bool) -> bool:
-        """No model can be had now: the job waits; from now on in the batch queue, if it is to be `batch` work."""
+        """No model can be had now: the job waits; `batch`: with the batch work from now on."""
         values = {"b_pause_s": pause_s, "b_reason": storable(reason), "b_batch": batch}
         return self._moved(statements.POSTPONE, job, values)
 
