@@ -136,9 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (chosen.output / name).write_text(json.dumps(result, indent=2) + "\n")
     print(table(found))
     wrong = missed(found)
-    print(
-        f"{len(wrong)} of {len(found)} miss {MOST_MS} ms or {MOST_BYTES // 1000} KB: {', '.join(wrong) or 'none'}"
-    )
+    bounds = f"{MOST_MS} ms or {MOST_BYTES // 1000} KB"
+    print(f"{len(wrong)} of {len(found)} miss {bounds}: {', '.join(wrong) or 'none'}")
     return int(bool(wrong))
 
 
