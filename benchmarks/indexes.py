@@ -1,4 +1,4 @@
-"""`python -m benchmarks.indexes`: what the indexes for search and numbers cost each job, and what room they take.
+"""`python -m benchmarks.indexes`: what the indexes for search cost each job, and what room they take.
 
 The same jobs are stored, claimed and finished in turns, with and without these indexes, in one database of
 100,000 jobs; commits are grouped, so that the disk's time does not hide the difference.

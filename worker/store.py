@@ -202,8 +202,11 @@ class Store:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
                 return _job(row, token)
+            row = self._hot_hasty.first_under(fairness.LOCK_CALLER, fairness.CLAIM_FRESH_LIMITED, values)
+            if row is not None:
+                return replace(_job(row, token), limited=True)
         for _ in range(2):  # what was chosen may just have been claimed as fresh
-            row = self._hot_hasty.first_under(fairness.FAIR_LOCK, fairness.CLAIM_FAIRLY, values)
+            row = self._hot_hasty.first_under(fairness.LOCK, fairness.CLAIM_FAIRLY, values)
             if row is not None:
                 # Only a guess at what the next message will find; each claim is right by itself.
                 self._backlog = row.waited
@@ -211,6 +214,11 @@ class Store:
         self._backlog = False
         row = self._hot_hasty.first(statements.RECLAIM, values)
         return None if row is None else _job(row, token)
+
+    def waits(self, job: ClaimedJob) -> bool:
+        """Whether the caller of a job has another that waits for the same step."""
+        values = {"b_caller_id": job.caller_id, "b_priority": job.priority, "b_next_state": job.state.value}
+        return self._hot_hasty.first(fairness.WAITS, values) is not None
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
