@@ -67,6 +67,8 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "connect_timeout": 3,
+                # Only lanes prepare statements: a plan for any value of a filter is a bad one for most.
+                "prepare_threshold": 2**31,
                 # Zero is the server's own statement timeout; ours ends a wait, this ends the work.
                 "options": f"-c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}",
             },

@@ -86,10 +86,10 @@ class Page:
             also=tuple(condition(name, value) for name, value in filters.items()),
         )
 
-    def statement(self, caller_id: UUID) -> Select[Any]:
+    def statement(self, caller_id: UUID, *also: ColumnElement[bool]) -> Select[Any]:
         """Selects one job more than the page shows: whether it exists says whether there is a next page."""
         below = None if self.cursor is None else read_cursor(self.cursor)
-        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, also=self.also)
+        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, also=(*self.also, *also))
 
     def document(self, rows: Sequence[Row[Any]]) -> documents.Document:
         """The page as clients read it."""

@@ -221,14 +221,19 @@ ENDED_ATTEMPTS: Executable = ATTEMPTS.add_columns(attempts.c.artifacts, _kept())
 def list_jobs(
     caller_id: UUID, *, below: UUID | None, most: int, also: Sequence[ColumnElement[bool]]
 ) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on, of which all this is also true."""
-    found = (
+    """A caller's jobs, newest first, from below an id on, of which all this is also true.
+
+    Which they are is found first, in an index if it has all that is asked for; only those are read.
+    """
+    found = select(jobs.c.id).where(jobs.c.caller_id == caller_id, *also)
+    if below is not None:
+        found = found.where(jobs.c.id < below)
+    page = found.order_by(jobs.c.id.desc()).limit(most).subquery("page")
+    return (
         select(*(jobs.c[name] for name in _SUMMARY))
-        .where(jobs.c.caller_id == caller_id, *also)
+        .join(page, page.c.id == jobs.c.id)
         .order_by(jobs.c.id.desc())
-        .limit(most)
     )
-    return found if below is None else found.where(jobs.c.id < below)
 
 
 # --- files and artifacts ------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ def _one_of(column: str, values: Iterable[StrEnum]) -> str:
 
 _now = func.now()
 
+#: Characters of code or task that can be searched: what is longer would make its index slow to fill.
+BEGINNING = 16_384
+
 callers = Table(
     "callers",
     metadata,

@@ -1,5 +1,6 @@
 """Numbers: how long runs take, how they end, what models cost, and what the service is doing."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -37,10 +38,10 @@ async def show_numbers(request: Request) -> Response:
     count, unit = WINDOWS[window]
     times = _times(count, unit)
     values = numbers.since(caller.id, times[0], unit)
-    runs = await services.database.all(numbers.BY_TIME, values)
-    latency = await services.database.all(numbers.LATENCY, values)
-    stages = await services.database.all(numbers.STAGES, values)
-    cost = await services.database.all(numbers.COST, values)
+    asked = (numbers.BY_TIME, numbers.LATENCY, numbers.WAITED, numbers.RUNS, numbers.ANSWERS, numbers.COST)
+    runs, latency, waited, tried, answers, cost = await asyncio.gather(
+        *(services.database.all(statement, values) for statement in asked)
+    )
     labels = [f"{time:%H:%M}" if unit == "hour" else f"{time:%m-%d}" for time in times]
     return page(
         request,
@@ -51,7 +52,7 @@ async def show_numbers(request: Request) -> Response:
             "labels": labels,
             "runs": _runs(times, labels, runs),
             "latency": _latency(times, labels, latency),
-            "stages": [row._asdict() for row in stages if row.times],
+            "stages": _stages(latency, waited[0], tried[0], answers[0]),
             "cost": _cost(times, labels, cost),
             "service": await _service(services),
         },
@@ -85,6 +86,18 @@ def _latency(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[An
     tones = ("good", "limit", "bad")
     picture = charts.lines(labels, series, tones, formatter=show.seconds, every=_every(labels))
     return {"picture": picture, "series": series, "tones": dict(zip(names, tones, strict=True))}
+
+
+def _stages(latency: Sequence[Any], waited: Any, tried: Any, answers: Any) -> list[dict[str, Any]]:
+    """The whole, and where it went; what never happened is left out."""
+    found = [
+        *(("whole", row.times, row.seconds) for row in latency if row.unit is None),
+        ("waiting for the first step", waited.times, waited.seconds),
+        ("model answer", answers.times, answers.seconds),
+        ("sandbox start", tried.starts, tried.start_s),
+        ("run", tried.runs, tried.run_s),
+    ]
+    return [{"stage": stage, "times": times, "seconds": seconds} for stage, times, seconds in found if times]
 
 
 def _cost(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any]) -> dict[str, Any]:

@@ -41,9 +41,8 @@ async def runs(request: Request) -> Response:
         raise invalid(FieldError("kind", "is not one of the allowed values", list(_KINDS)))
     wanted = Page.of(_narrowed(request, asked), services.offered.languages)
     # The same statement as of GET /v1/jobs, with what a line of the list shows beside.
-    statement = with_beginning(wanted.statement(caller.id))
-    if kind is not None:
-        statement = statement.where(jobs.c.task.is_not(None) if kind == "task" else jobs.c.code.is_not(None))
+    of_kind = () if kind is None else (jobs.c[kind].is_not(None),)
+    statement = with_beginning(wanted.statement(caller.id, *of_kind))
     found = await services.database.all(statement, {})
     shown = {name: value for name, value in {**wanted.filters, "kind": kind}.items() if value}
     values = {
