@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Executable,
+    Interval,
     Uuid,
     bindparam,
     func,
