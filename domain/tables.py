@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     ARRAY,
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -25,7 +26,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    column,
+    event,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -42,6 +46,9 @@ metadata = MetaData(
     },
 )
 
+#: Trigrams, for searching; every PostgreSQL has the extension among its own.
+event.listen(metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+
 
 def _one_of(column: str, values: Iterable[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(v.value) for v in sorted(values))})"
@@ -51,6 +58,9 @@ _now = func.now()
 
 #: Characters of code or task that can be searched: what is longer would make its index slow to fill.
 BEGINNING = 16_384
+
+#: What the index on a caller's jobs holds of each beside its key.
+LISTED = ("state", "verdict", "language", "model", "created_at", "started_at", "finished_at")
 
 callers = Table(
     "callers",
@@ -227,7 +237,24 @@ jobs = Table(
         f"(finished_at IS NOT NULL) = ({_one_of('state', FINAL_STATES)})",
         name="finished_at_iff_final",
     ),
-    Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    # With what lists are narrowed by and what numbers are made of, so that neither reads the rows.
+    Index("ix_jobs_caller_id_id", "caller_id", "id", postgresql_include=LISTED),
+    Index("ix_jobs_tasks", "caller_id", "id", postgresql_where=text("task IS NOT NULL")),
+    # Texts and labels of jobs that have ended (`domain.searching`).
+    Index(
+        "ix_jobs_search",
+        func.left(column("code"), literal_column(str(BEGINNING))).label("code_begins"),
+        func.left(column("task"), literal_column(str(BEGINNING))).label("task_begins"),
+        "reason",
+        "labels",
+        postgresql_using="gin",
+        postgresql_ops={
+            "code_begins": "gin_trgm_ops",
+            "task_begins": "gin_trgm_ops",
+            "reason": "gin_trgm_ops",
+        },
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     CheckConstraint("(batch_id IS NULL) = (batch_index IS NULL)", name="batch_index_iff_batch"),
     # By what a message leads to, so that however many batch jobs wait, none is read to find another.
     Index(
