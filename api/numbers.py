@@ -15,6 +15,7 @@ from sqlalchemy import (
     Interval,
     Uuid,
     bindparam,
+    case,
     func,
     literal,
     literal_column,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from api.classes import class_of
 from domain.ids import id_at
 from domain.tables import attempts, jobs, model_calls
 
@@ -77,20 +79,28 @@ BY_TIME: Executable = (
 )
 
 _ended = jobs.c.state == literal_column("'finished'")
-_total = took(jobs.c.finished_at, jobs.c.created_at)
-_waited = took(jobs.c.started_at, jobs.c.created_at)
+_total = case((_ended, class_of(took(jobs.c.finished_at, jobs.c.created_at))))
+_waited = class_of(took(jobs.c.started_at, jobs.c.created_at))
 
-#: -> unit (null: of all together), how many have finished, percentiles of their seconds from submission to end.
-LATENCY: Executable = (
-    select(UNIT.label("unit"), func.count().label("times"), percentiles(_total).label("seconds"))
-    .where(*MINE, _ended)
-    .group_by(func.grouping_sets(literal_column("1"), tuple_()))
+#: Jobs counted in three ways at once. -> unit and word; unit and the class of the seconds from submission to
+#: end; the class of the seconds until the first step: `jobs`, how many. What a row does not count by is null.
+COUNTS: Executable = (
+    select(
+        UNIT.label("unit"),
+        _word.label("word"),
+        _total.label("total"),
+        _waited.label("waited"),
+        func.count().label("jobs"),
+    )
+    .where(*MINE)
+    .group_by(
+        func.grouping_sets(
+            tuple_(literal_column("1"), literal_column("2")),
+            tuple_(literal_column("1"), literal_column("3")),
+            tuple_(literal_column("4")),
+        )
+    )
 )
-
-#: -> how many waited for their first step, and percentiles of the seconds.
-WAITED: Executable = select(
-    func.count(jobs.c.started_at).label("times"), percentiles(_waited).label("seconds")
-).where(*MINE)
 
 #: -> of starts of sandboxes and of runs, how many and percentiles of the seconds.
 RUNS: Executable = (

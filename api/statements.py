@@ -23,6 +23,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     literal_column,
     select,
 )
@@ -219,15 +220,27 @@ ENDED_ATTEMPTS: Executable = ATTEMPTS.add_columns(attempts.c.artifacts, _kept())
 
 
 def list_jobs(
-    caller_id: UUID, *, below: UUID | None, most: int, also: Sequence[ColumnElement[bool]]
+    caller_id: UUID,
+    *,
+    below: UUID | None,
+    most: int,
+    also: Sequence[ColumnElement[bool]],
+    newest: int | None = None,
 ) -> Select[Any]:
     """A caller's jobs, newest first, from below an id on, of which all this is also true.
+
+    `newest`: no others are looked at than so many of all of the caller's.
 
     Which they are is found first, in an index if it has all that is asked for; only those are read.
     """
     found = select(jobs.c.id).where(jobs.c.caller_id == caller_id, *also)
     if below is not None:
         found = found.where(jobs.c.id < below)
+    if newest is not None:
+        every = jobs.alias("every")
+        of_caller = select(every.c.id).where(every.c.caller_id == caller_id).order_by(every.c.id.desc())
+        last = of_caller.offset(newest - 1).limit(1).scalar_subquery()
+        found = found.where(jobs.c.id >= func.coalesce(last, literal(UUID(int=0), Uuid)))
     page = found.order_by(jobs.c.id.desc()).limit(most).subquery("page")
     return (
         select(*(jobs.c[name] for name in _SUMMARY))

@@ -1,24 +1,18 @@
 """What is searched for in jobs, as the index on it has it."""
 
-from typing import Any
+from sqlalchemy import ColumnElement, and_, literal_column, or_
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, or_
-
-from domain.tables import BEGINNING, jobs
-
-
-def beginning(column: ColumnElement[Any]) -> ColumnElement[str]:
-    """The part of a text that can be searched."""
-    found: ColumnElement[str] = func.left(column, literal_column(str(BEGINNING)))
-    return found
-
+from domain.tables import SEARCHED, jobs
 
 #: Where a text is looked for.
-SEARCHED: tuple[ColumnElement[Any], ...] = (beginning(jobs.c.code), beginning(jobs.c.task), jobs.c.reason)
+TEXT: ColumnElement[str] = literal_column(SEARCHED)
+
+#: Shorter texts are in no index.
+INDEXED = 3
 
 
 def found(match: ColumnElement[bool]) -> ColumnElement[bool]:
-    """A condition on labels or `SEARCHED`, in three cases, for each of which there is an index.
+    """A condition on labels or `TEXT`, in three cases, for each of which there is an index.
 
     Jobs come into the large one when they have ended, once: not each time that they move.
     """

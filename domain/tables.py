@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    column,
     event,
     func,
     literal_column,
@@ -56,8 +55,9 @@ def _one_of(column: str, values: Iterable[StrEnum]) -> str:
 
 _now = func.now()
 
-#: Characters of code or task that can be searched: what is longer would make its index slow to fill.
-BEGINNING = 16_384
+#: What a text is looked for in: the beginning of code or task, as more would make the index slow to fill, and
+#: the reason.
+SEARCHED = "(left(coalesce(jobs.code, jobs.task), 16384) || ' ' || coalesce(jobs.reason, ''))"
 
 #: What the index on a caller's jobs holds of each beside its key.
 LISTED = ("state", "verdict", "language", "model", "created_at", "started_at", "finished_at")
@@ -243,16 +243,10 @@ jobs = Table(
     # Texts and labels of jobs that have ended (`domain.searching`).
     Index(
         "ix_jobs_search",
-        func.left(column("code"), literal_column(str(BEGINNING))).label("code_begins"),
-        func.left(column("task"), literal_column(str(BEGINNING))).label("task_begins"),
-        "reason",
+        literal_column(SEARCHED.replace("jobs.", "")).label("searched"),
         "labels",
         postgresql_using="gin",
-        postgresql_ops={
-            "code_begins": "gin_trgm_ops",
-            "task_begins": "gin_trgm_ops",
-            "reason": "gin_trgm_ops",
-        },
+        postgresql_ops={"searched": "gin_trgm_ops"},
         postgresql_where=text("finished_at IS NOT NULL"),
     ),
     CheckConstraint("(batch_id IS NULL) = (batch_index IS NULL)", name="batch_index_iff_batch"),
@@ -328,6 +322,8 @@ attempts = Table(
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("num_nonnulls(verdict, failure) = 1", name="verdict_or_failure"),
     CheckConstraint("sandbox_start IN ('warm', 'cold')", name="sandbox_start"),
+    # Times for numbers, without reading outputs.
+    Index("ix_attempts_numbers", "job_id", postgresql_include=("wall_s", "sandbox_start_s")),
 )
 
 artifacts = Table(

@@ -101,7 +101,7 @@ LISTED = ["state", "verdict", "language", "model", "created_at", "started_at", "
 # be an entry more.
 SEARCH = """
 CREATE INDEX CONCURRENTLY ix_jobs_search ON jobs USING gin (
-    "left"(code, 16384) gin_trgm_ops, "left"(task, 16384) gin_trgm_ops, reason gin_trgm_ops, labels
+    (left(coalesce(code, task), 16384) || ' ' || coalesce(reason, '')) gin_trgm_ops, labels
 ) WHERE finished_at IS NOT NULL
 """
 
@@ -116,11 +116,13 @@ def _indexes() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     # Jobs come in meanwhile. A try that was broken off leaves an index that is not valid, and may come again.
     with op.get_context().autocommit_block():
-        tasks = sa.text("task IS NOT NULL")
         for name in ("ix_jobs_search", "ix_jobs_tasks", "ix_jobs_caller_id_id_new", "ix_attempts_numbers"):
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         op.execute(SEARCH)
+        tasks = sa.text("task IS NOT NULL")
         key, at_once = ["caller_id", "id"], {"postgresql_concurrently": True}
+        times = ["wall_s", "sandbox_start_s"]
+        op.create_index("ix_attempts_numbers", "attempts", ["job_id"], postgresql_include=times, **at_once)
         op.create_index("ix_jobs_tasks", "jobs", key, postgresql_where=tasks, **at_once)
         op.create_index("ix_jobs_caller_id_id_new", "jobs", key, postgresql_include=LISTED, **at_once)
     op.drop_index("ix_jobs_caller_id_id", table_name="jobs")
@@ -156,6 +158,7 @@ def downgrade() -> None:
     """Drop it again."""
     op.drop_index("ix_jobs_caller_id_id", table_name="jobs")
     op.create_index("ix_jobs_caller_id_id", "jobs", ["caller_id", "id"])
+    op.drop_index("ix_attempts_numbers", table_name="attempts")
     op.drop_index("ix_jobs_tasks", table_name="jobs")
     op.drop_index("ix_jobs_search", table_name="jobs")
     op.execute("DROP EXTENSION pg_trgm")

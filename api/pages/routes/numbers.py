@@ -1,6 +1,7 @@
 """Numbers: how long runs take, how they end, what models cost, and what the service is doing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import numbers, workers
+from api import classes, numbers, workers
 from api.auth import caller_of
 from api.pages import charts, show
 from api.pages.shell import PageRoute, page
@@ -38,9 +39,12 @@ async def show_numbers(request: Request) -> Response:
     count, unit = WINDOWS[window]
     times = _times(count, unit)
     values = numbers.since(caller.id, times[0], unit)
-    asked = (numbers.BY_TIME, numbers.LATENCY, numbers.WAITED, numbers.RUNS, numbers.ANSWERS, numbers.COST)
-    runs, latency, waited, tried, answers, cost = await asyncio.gather(
-        *(services.database.all(statement, values) for statement in asked)
+    database = services.database
+    counts, tried, answers, cost = await asyncio.gather(
+        database.slow(numbers.COUNTS, values),
+        database.slow(numbers.RUNS, values),
+        database.all(numbers.ANSWERS, values),
+        database.all(numbers.COST, values),
     )
     labels = [f"{time:%H:%M}" if unit == "hour" else f"{time:%m-%d}" for time in times]
     return page(
@@ -50,9 +54,9 @@ async def show_numbers(request: Request) -> Response:
             "window": window,
             "windows": list(WINDOWS),
             "labels": labels,
-            "runs": _runs(times, labels, runs),
-            "latency": _latency(times, labels, latency),
-            "stages": _stages(latency, waited[0], tried[0], answers[0]),
+            "runs": _runs(times, labels, [row for row in counts if row.word is not None]),
+            "latency": _latency(times, labels, counts),
+            "stages": _stages(counts, tried[0], answers[0]),
             "cost": _cost(times, labels, cost),
             "service": await _service(services),
         },
@@ -70,15 +74,19 @@ def _runs(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any])
     words: dict[str, list[int]] = {}
     for row in rows:
         if row.unit in at:
-            words.setdefault(row.word, [0] * len(times))[at[row.unit]] += row.runs
+            words.setdefault(row.word, [0] * len(times))[at[row.unit]] += row.jobs
     order = sorted(words, key=lambda word: (_TONES.index(show.tone(word)), word))
     series = {word: words[word] for word in order}
     picture = charts.bars(labels, series, [show.tone(word) for word in order], every=_every(labels))
     return {"picture": picture, "series": series, "sums": {word: sum(each) for word, each in series.items()}}
 
 
-def _latency(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any]) -> dict[str, Any]:
-    at = {row.unit: row.seconds for row in rows}
+def _latency(times: Sequence[datetime], labels: Sequence[str], counts: Sequence[Any]) -> dict[str, Any]:
+    found: dict[datetime, dict[int, int]] = {}
+    for row in counts:
+        if row.unit is not None and row.total is not None:
+            found.setdefault(row.unit, {})[row.total] = row.jobs
+    at = {time: classes.percentiles(each, numbers.PERCENTILES) or [] for time, each in found.items()}
     names = [f"p{share * 100:g}" for share in numbers.PERCENTILES]
     series = {
         name: [at[time][index] if time in at else None for time in times] for index, name in enumerate(names)
@@ -88,11 +96,18 @@ def _latency(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[An
     return {"picture": picture, "series": series, "tones": dict(zip(names, tones, strict=True))}
 
 
-def _stages(latency: Sequence[Any], waited: Any, tried: Any, answers: Any) -> list[dict[str, Any]]:
+def _stages(counts: Sequence[Any], tried: Any, answers: Any) -> list[dict[str, Any]]:
     """The whole, and where it went; what never happened is left out."""
+    whole: Counter[int] = Counter()
+    waited: Counter[int] = Counter()
+    for row in counts:
+        if row.total is not None:
+            whole[row.total] += row.jobs
+        if row.waited is not None:
+            waited[row.waited] += row.jobs
     found = [
-        *(("whole", row.times, row.seconds) for row in latency if row.unit is None),
-        ("waiting for the first step", waited.times, waited.seconds),
+        ("whole", whole.total(), classes.percentiles(whole, numbers.PERCENTILES)),
+        ("waiting for the first step", waited.total(), classes.percentiles(waited, numbers.PERCENTILES)),
         ("model answer", answers.times, answers.seconds),
         ("sandbox start", tried.starts, tried.start_s),
         ("run", tried.runs, tried.run_s),

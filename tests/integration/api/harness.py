@@ -227,7 +227,7 @@ class Store:
     def _end(
         self, job_id: UUID, token: UUID, *, verdict: str, kept: Sequence[dict[str, Any]] = (), **values: Any
     ) -> None:
-        left = {"kept": list(kept), "a_artifacts": len(kept), "a_left_out": None, "a_results": None}
+        left = {"kept": json.dumps(kept), "a_artifacts": len(kept), "a_left_out": None, "a_results": None}
         with self.engine.begin() as connection:
             number = connection.execute(
                 statements.WITH_LEAVINGS[statements.FINISH] if kept else statements.FINISH,

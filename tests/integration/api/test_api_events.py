@@ -125,6 +125,7 @@ def test_artifacts_are_told_before_the_end(plain: httpx.Client, store: Store) ->
     events = read(plain, path)
     assert kinds(events)[-7:] == ["attempt", "attempt", *["artifact"] * 3, "state finished", "done"]
     told = [data for _, event, data in events if event == "artifact"]
+    told = [dict(data) for data in told]
     assert [(data.pop("attempt"), data["name"]) for data in told] == [
         (2, "a.txt"),
         (2, "b c.txt"),
