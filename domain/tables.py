@@ -57,7 +57,7 @@ _now = func.now()
 
 #: What a text is looked for in: the beginning of code or task, as more would make the index slow to fill, and
 #: the reason.
-SEARCHED = "(left(coalesce(jobs.code, jobs.task), 16384) || ' ' || coalesce(jobs.reason, ''))"
+SEARCHED = "((left(coalesce(jobs.code, jobs.task), 16384) || ' ') || coalesce(jobs.reason, ''))"
 
 #: What the index on a caller's jobs holds of each beside its key.
 LISTED = ("state", "verdict", "language", "model", "created_at", "started_at", "finished_at")
