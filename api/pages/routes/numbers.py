@@ -10,8 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api import classes, numbers, workers
-from api.auth import caller_of
+from api.auth import Caller, caller_of
 from api.pages import charts, show
+from api.pages.kept import Kept
 from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
 from api.routes.stats import depths
@@ -24,6 +25,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 WINDOWS = {"day": (24, "hour"), "week": (7, "day"), "month": (30, "day")}
 _STEP = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _TONES = ("good", "check", "limit", "bad", "busy", "quiet")
+_found: Kept[dict[str, Any]] = Kept()
 #: In the order in which models get colours; further ones share the last.
 _MODEL_TONES = ("busy", "check", "good", "limit", "bad", "quiet")
 
@@ -36,6 +38,14 @@ async def show_numbers(request: Request) -> Response:
     window = request.query_params.get("window", "day")
     if window not in WINDOWS:
         raise invalid(FieldError("window", "is not one of the allowed values", list(WINDOWS)))
+    found = _found.get((caller.id, window)) or _found.put(
+        (caller.id, window), await _of_caller(services, caller, window)
+    )
+    values = {"window": window, "windows": list(WINDOWS), **found, "service": await _service(services)}
+    return page(request, "numbers.html", values)
+
+
+async def _of_caller(services: Services, caller: Caller, window: str) -> dict[str, Any]:
     count, unit = WINDOWS[window]
     times = _times(count, unit)
     values = numbers.since(caller.id, times[0], unit)
@@ -47,20 +57,13 @@ async def show_numbers(request: Request) -> Response:
         database.all(numbers.COST, values),
     )
     labels = [f"{time:%H:%M}" if unit == "hour" else f"{time:%m-%d}" for time in times]
-    return page(
-        request,
-        "numbers.html",
-        {
-            "window": window,
-            "windows": list(WINDOWS),
-            "labels": labels,
-            "runs": _runs(times, labels, [row for row in counts if row.word is not None]),
-            "latency": _latency(times, labels, counts),
-            "stages": _stages(counts, tried[0], answers[0]),
-            "cost": _cost(times, labels, cost),
-            "service": await _service(services),
-        },
-    )
+    return {
+        "labels": labels,
+        "runs": _runs(times, labels, [row for row in counts if row.word is not None]),
+        "latency": _latency(times, labels, counts),
+        "stages": _stages(counts, tried[0], answers[0]),
+        "cost": _cost(times, labels, cost),
+    }
 
 
 def _times(count: int, unit: str) -> list[datetime]:

@@ -1,11 +1,9 @@
 """The list of runs."""
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Row, Select, func
@@ -13,6 +11,7 @@ from sqlalchemy import Row, Select, func
 from api import documents, numbers
 from api.auth import Caller, caller_of
 from api.pages import charts, show
+from api.pages.kept import Kept
 from api.pages.shell import PageRoute, is_part, page
 from api.paging import Page
 from api.problems import FieldError, invalid
@@ -24,10 +23,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _KINDS = ("code", "task")
 _TONES = ("good", "check", "limit", "bad", "busy", "quiet")
-#: Seconds for which the picture of the last day may be old.
-_DAY_KEPT_S = 10
-_MOST_KEPT = 1000
-_days: dict[UUID, tuple[float, dict[str, Any]]] = {}
+_days: Kept[dict[str, Any]] = Kept()
 
 
 @router.get("/runs")
@@ -101,8 +97,7 @@ def _path(shown: Mapping[str, str], cursor: str | None) -> str:
 
 async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
     """Runs of each of the last 24 hours by tone: as a picture, and in sum."""
-    kept_until, kept = _days.get(caller.id, (0.0, {}))
-    if kept_until > time.monotonic():
+    if (kept := _days.get(caller.id)) is not None:
         return kept
     now = datetime.now(UTC)
     first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
@@ -117,7 +112,4 @@ async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
         "sums": {name: count for name, count in sums.items() if count},
         "count": sum(sums.values()),
     }
-    if len(_days) >= _MOST_KEPT:
-        _days.clear()
-    _days[caller.id] = (time.monotonic() + _DAY_KEPT_S, found)
-    return found
+    return _days.put(caller.id, found)
