@@ -46,7 +46,8 @@ metadata = MetaData(
 )
 
 #: Trigrams, for searching; every PostgreSQL has the extension among its own.
-event.listen(metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS pg_trgm"))
+_trigrams = DDL("CREATE EXTENSION IF NOT EXISTS pg_trgm")  # type: ignore[no-untyped-call]
+event.listen(metadata, "before_create", _trigrams)
 
 
 def _one_of(column: str, values: Iterable[StrEnum]) -> str:

@@ -1,5 +1,7 @@
 """Webhooks are told of the end of a batch; lists, search and numbers of many jobs without reading all."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -122,7 +124,8 @@ def _indexes() -> None:
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         op.execute(SEARCH)
         tasks = sa.text("task IS NOT NULL")
-        key, at_once = ["caller_id", "id"], {"postgresql_concurrently": True}
+        key: list[str] = ["caller_id", "id"]
+        at_once: dict[str, Any] = {"postgresql_concurrently": True}
         times = ["wall_s", "sandbox_start_s"]
         op.create_index("ix_attempts_numbers", "attempts", ["job_id"], postgresql_include=times, **at_once)
         op.create_index("ix_jobs_tasks", "jobs", key, postgresql_where=tasks, **at_once)
