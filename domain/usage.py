@@ -7,10 +7,8 @@ from sqlalchemy import (
     Date,
     Double,
     Executable,
-    Integer,
     Numeric,
     Select,
-    Text,
     Uuid,
     bindparam,
     cast,
@@ -134,10 +132,3 @@ SPENT_TODAY: Executable = (
     .select_from(model_calls.join(jobs, jobs.c.id == model_calls.c.job_id))
     .where(jobs.c.caller_id == _caller, model_calls.c.created_at >= _today)
 )
-
-#: caller_id -> US dollars that its models may cost in a day, as text, and tokens that they may have in a
-#: minute; null where nobody said.
-MODEL_QUOTAS: Executable = select(
-    callers.c.quotas["model_usd_per_day"].astext.cast(Text).label("usd"),
-    callers.c.quotas["model_tokens_per_minute"].astext.cast(Integer).label("tokens"),
-).where(callers.c.id == _caller)

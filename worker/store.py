@@ -22,6 +22,7 @@ from domain.bell import LEASE_S, queue_of
 from domain.ids import id_at
 from domain.languages import split_wish
 from domain.limits import Limits
+from domain.quotas import Quotas
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
 from worker.hot import Hot
@@ -48,6 +49,9 @@ class ClaimedTask:
     budget_usd: Decimal | None
     cost_usd: Decimal  # so far
     age_s: float  # since it was submitted
+    asked: bool = True  # whether a model may have been asked before this claim
+    caller_budget_usd: Decimal | None = None  # for models in a day; None where the caller's quotas say nothing
+    caller_tokens_per_minute: int | None = None  # in and out, of models; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
 
 
 def _task(row: Row[Any]) -> ClaimedTask:
+    quotas = Quotas.of(row.caller_quotas or {}, None)
+    usd = quotas.model_usd_per_day
     return ClaimedTask(
         text=row.task,
         policy=Policy.of(row.policy or {}),
@@ -128,6 +134,10 @@ def _task(row: Row[Any]) -> ClaimedTask:
         budget_usd=row.budget_usd,
         cost_usd=row.cost_usd,
         age_s=row.age_s,
+        # Of a worker that lost the job an answer may yet come.
+        asked=row.asked or row.claims > 1,
+        caller_budget_usd=None if usd is None else Decimal(usd),
+        caller_tokens_per_minute=quotas.model_tokens_per_minute,
     )
 
 
@@ -255,6 +265,10 @@ class Store:
         Repeating is safe; if the first try did commit, the token is gone and the second changes nothing.
         """
         return _patiently(lambda: self._hot.first(statement, parameters))
+
+    def first_hasty(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The same for an effect that a crash of the database may forget."""
+        return _patiently(lambda: self._hot_hasty.first(statement, parameters))
 
     def all(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
         """Every row of a question."""
