@@ -1,7 +1,7 @@
 """`python -m benchmarks.indexes`: what the indexes for search cost each job, and what room they take.
 
 The same jobs are stored, claimed and finished in turns, with and without these indexes, in one database of
-100,000 jobs; commits are grouped, so that the disk's time does not hide the difference.
+50,000 jobs; commits are grouped, so that the disk's time does not hide the difference.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer jobs: to see that it works")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
     chosen = parser.parse_args(arguments)
-    count, rounds, each = (2_000, 2, 200) if chosen.quick else (100_000, 8, 1000)
+    count, rounds, each = (2_000, 2, 200) if chosen.quick else (50_000, 6, 500)
     with tempfile.TemporaryDirectory(prefix="retort-indexes-") as folder:
         server = Postgres(Path(folder, "data"), Path(folder, "run"))
         server.start()

@@ -276,7 +276,9 @@ class Event(Answer):
     @property
     def artifact(self) -> Artifact | None:
         """Of `artifact`: the file that attempt `data["attempt"]` left; else None."""
-        return Artifact.model_validate(self.data) if self.kind == "artifact" else None
+        if self.kind != "artifact":
+            return None
+        return Artifact.model_validate({name: value for name, value in self.data.items() if name != "attempt"})
 
 
 def _bytes_of(document: Mapping[str, Any], stream: str) -> bytes:
