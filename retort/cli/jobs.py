@@ -159,7 +159,7 @@ def logs(
             say("it has not ended; -f follows it")
         elif follow_:
             job = client.get(job_id)
-            say(summary(follow(client, job, live=True)))
+            say(summary(follow(client, job, live=True, files=True)))
         elif attempt is not None:
             found = client.attempt(job_id, attempt)
             print_json(found.document) if as_json else outputs(found)

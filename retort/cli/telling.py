@@ -59,12 +59,12 @@ def write(stream: str, data: bytes) -> None:
 _screens: dict[str, Screen] = {}
 
 
-def follow(client: "Retort", job: "Job", *, live: bool) -> "Job":
+def follow(client: "Retort", job: "Job", *, live: bool, files: bool = False) -> "Job":
     """Tell what happens to a job until it has ended, and give it then.
 
-    What happens goes to standard error: a line for each attempt and each file that it left, and on a terminal
-    what goes on. `live`: what programs write is passed on as they write it, and attempts are told only where a
-    sandbox failed.
+    What happens goes to standard error: a line for each attempt, and on a terminal what goes on. `live`: what
+    programs write is passed on as they write it, and attempts are told only where a sandbox failed. `files`:
+    a line for each file that an attempt left.
     """
     seen: dict[tuple[int, str], int] = {}
     with _status() as doing:
@@ -82,7 +82,7 @@ def follow(client: "Retort", job: "Job", *, live: bool) -> "Job":
 
                     doing("")
                     say(describe(AttemptSummary.model_validate(event.data)))
-                case "artifact" if left := event.artifact:
+                case "artifact" if files and (left := event.artifact):
                     doing("")
                     say(plain(f"left {left.name} ({left.media_type}, {left.size} bytes)"))
     return client.get(job)

@@ -145,8 +145,7 @@ def test_ask_tells_each_attempt_and_shows_the_result(shell: Shell) -> None:
     lines = found.stderr.splitlines()
     assert lines[0].startswith("retort: attempt 1: error, ")
     assert lines[1].startswith("retort: attempt 2: ok, ")
-    assert "retort: left sine.png (image/png, " in found.stderr
-    assert re.search(r"retort: ok, not checked, .* gpt-4\.1 \(scripted\), cost \$", lines[-1])
+    assert re.search(r"retort: ok, not checked, .* gpt-4\.1 \(scripted\), cost \$", lines[2])
     code = shell.good(
         "ask", "-", "--code", "-n", "1", "--expect", shell.write("e.txt", "9592 99991"), given="primes"
     )
