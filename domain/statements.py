@@ -104,16 +104,14 @@ _claimed_columns = (
     jobs.c.round,
     jobs.c.draft,
     func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
-    # Of tasks: whether a model was asked before, and what its caller's models may cost in a day.
+    # Of tasks: whether a model was asked before, and the quotas of its caller, which has some of models.
     and_(jobs.c.task.is_not(None), exists().where(model_calls.c.job_id == jobs.c.id)).label("asked"),
     case(
         (
             jobs.c.task.is_not(None),
-            select(callers.c.quotas["model_usd_per_day"].astext)
-            .where(callers.c.id == jobs.c.caller_id)
-            .scalar_subquery(),
+            select(callers.c.quotas).where(callers.c.id == jobs.c.caller_id).scalar_subquery(),
         )
-    ).label("caller_budget_usd"),
+    ).label("caller_quotas"),
 )
 #: Only steps that the worker serves.
 _served = jobs.c.next_state == func.any(bindparam("b_states", type_=ARRAY(Text)))
@@ -543,6 +541,8 @@ def _expire_artifacts() -> Executable:
         select(artifacts.c.id)
         .join(jobs)
         .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        # Those of an attempt in the order in which streams tell them: `api.progress` relies on that.
+        .order_by(artifacts.c.created_at, artifacts.c.job_id, artifacts.c.attempt, artifacts.c.name)
         .limit(bindparam("most", type_=Integer))
     )
     return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)

@@ -66,6 +66,7 @@ class Generating:
         rules: RefineRules,
         worker: str,
         caller_budget_usd: Decimal | None = None,
+        caller_tokens_per_minute: int | None = None,
     ) -> None:
         self._tasks = tasks
         self._bell = bell
@@ -73,6 +74,7 @@ class Generating:
         self._rules = rules
         self._worker = worker
         self._caller_budget_usd = caller_budget_usd
+        self._caller_tokens_per_minute = caller_tokens_per_minute
 
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
@@ -231,6 +233,8 @@ class Generating:
             deadline_s=rules.deadline_s,
             on_call=lambda record: self._record(job, coming.number, system, messages, record, mark),
         )
+        tokens = task.caller_tokens_per_minute or self._caller_tokens_per_minute
+        want = replace(want, caller_tokens_per_minute=tokens)
         budget = self._caller_budget_usd if task.caller_budget_usd is None else task.caller_budget_usd
         if budget is None:
             return want
@@ -297,8 +301,9 @@ class Generating:
         self._finish(job, coming.number, step, self._attempt(job, coming.number, reason, None))
 
     def _postpone(self, job: ClaimedJob, error: Queued) -> None:
-        reason = f"waits for a model in the batch queue: {error.reason}"[:2000]
-        if self._tasks.postpone(job, pause_s=error.retry_in_s, reason=reason):
+        where = "waits" if error.callers else "waits for a model in the batch queue"
+        reason = f"{where}: {error.reason}"[:2000]
+        if self._tasks.postpone(job, pause_s=error.retry_in_s, reason=reason, batch=not error.callers):
             self._bell.tell(job.id, State.QUEUED)
 
     def _finish(self, job: ClaimedJob, round_: int, step: Stop, attempt: dict[str, Any]) -> None:

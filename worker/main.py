@@ -201,6 +201,7 @@ class Wiring:
             rules=self.rules,
             worker=self.settings.instance,
             caller_budget_usd=self.settings.caller_budget_usd,
+            caller_tokens_per_minute=self.settings.caller_tokens_per_minute,
         )
         return generating, Part(
             lambda: None,

@@ -64,6 +64,11 @@ class WorkerSettings(BaseSettings):
     caller_budget_usd: Decimal | None = Field(
         default=None, gt=0, description="US dollars that each caller may spend on models in a day (UTC)."
     )
+    caller_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens, in and out, that the models of each caller may have in a minute.",
+    )
     warm_least: int = Field(
         default=2,
         ge=0,

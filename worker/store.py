@@ -22,6 +22,7 @@ from domain.bell import LEASE_S, queue_of
 from domain.ids import id_at
 from domain.languages import split_wish
 from domain.limits import Limits
+from domain.quotas import Quotas
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
 from worker import faults
@@ -60,6 +61,7 @@ class ClaimedTask:
     age_s: float  # since it was submitted
     asked: bool = True  # whether a model may have been asked before this claim
     caller_budget_usd: Decimal | None = None  # for models in a day; None where the caller's quotas say nothing
+    caller_tokens_per_minute: int | None = None  # in and out, of models; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
 
 
 def _task(row: Row[Any]) -> ClaimedTask:
+    quotas = Quotas.of(row.caller_quotas or {}, None)
+    usd = quotas.model_usd_per_day
     return ClaimedTask(
         text=row.task,
         policy=Policy.of(row.policy or {}),
@@ -132,7 +136,8 @@ def _task(row: Row[Any]) -> ClaimedTask:
         age_s=row.age_s,
         # Of a worker that lost the job an answer may yet come.
         asked=row.asked or row.claims > 1,
-        caller_budget_usd=None if row.caller_budget_usd is None else Decimal(row.caller_budget_usd),
+        caller_budget_usd=None if usd is None else Decimal(usd),
+        caller_tokens_per_minute=quotas.model_tokens_per_minute,
     )
 
 

@@ -7,13 +7,13 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
-from domain.reach import Reach
+from domain.reach import ReachSettings
 
 HOUR_S = 3600.0
 DAY_S = 86400.0
 
 
-class HookSettings(BaseSettings):
+class HookSettings(ReachSettings, BaseSettings):
     """What it can be told. Every field is an environment variable with the prefix RETORT_."""
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
@@ -24,10 +24,6 @@ class HookSettings(BaseSettings):
 
     webhook_key: SecretStr | None = Field(default=None, description="Opens the secrets; as the API's.")
     webhook_key_file: Path | None = Field(default=None, description="Or a file of keys, one a line.")
-    webhook_networks: str = Field(
-        default="", description="Networks that may be reached beside the Internet, with commas between."
-    )
-    webhook_http: bool = Field(default=False, description="Whether http:// will do.")
     webhook_timeout_s: float = Field(
         default=10, gt=0, description="Seconds for one try, from the look-up of the name to the status."
     )
@@ -61,14 +57,3 @@ class HookSettings(BaseSettings):
     @classmethod
     def _with_password(cls, url: str, info: ValidationInfo) -> str:
         return with_password(url, info.data.get("database_password_file"))
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _networks(cls, text: str) -> str:
-        Reach.of(text)
-        return text
-
-    @property
-    def reach(self) -> Reach:
-        """Where messages may be sent."""
-        return Reach.of(self.webhook_networks)
