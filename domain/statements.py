@@ -44,7 +44,8 @@ from domain.bell import LEASE_S, MAX_CLAIMS, queue_of
 from domain.states import FINAL_STATES, Priority, Runtime, State
 from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, model_calls, workers
 
-_lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
+#: `b_lease_s` may be left out.
+_lease_until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("b_lease_s", LEASE_S, type_=Double))
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
 MINE = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
 # A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.
@@ -192,10 +193,14 @@ def _reclaim() -> Executable:
 #: The same for a job whose worker let its lease expire; records the lost attempt.
 RECLAIM: Executable = _reclaim()
 
-#: tokens -> those that still hold; a token that does not come back has lost its lease.
+#: tokens, ids of their jobs -> the tokens that still hold; one that does not come back has lost its lease.
+#: Where the answer to a claim was lost, another job may be claimed under the same token; that is not extended.
 HEARTBEAT: Executable = (
     update(jobs)
-    .where(jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))))
+    .where(
+        jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))),
+        jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    )
     .values(lease_until=_lease_until)
     .returning(jobs.c.lease_token)
 )
@@ -354,6 +359,22 @@ def _break_lost() -> Executable:
 
 #: Jobs whose workers were lost too often end; records the last lost attempt of each.
 BREAK_LOST: Executable = _break_lost()
+
+
+def _requeue_lost() -> Executable:
+    lost = _lost(jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))), jobs.c.claims < MAX_CLAIMS)
+    return (
+        update(jobs)
+        .add_cte(_record(lost))
+        .where(jobs.c.id == lost.c.id)
+        .values(state=State.QUEUED.value, **NO_LEASE)
+        .returning(jobs.c.id)
+    )
+
+
+#: ids -> those whose lease expired: they wait again, and the lost attempts are recorded. While others wait, a
+#: message leads to those, so a job that had to be claimed by its own message might never be.
+REQUEUE_LOST: Executable = _requeue_lost()
 
 
 def _full() -> ColumnElement[bool]:

@@ -115,7 +115,7 @@ webhooks = Table(
     Index("ix_webhooks_caller_id", "caller_id"),
 )
 
-#: The outbox, and the log of what came of it. Triggers (migrations 0007, 0011) write a row within the statement
+#: The outbox, and the log of what came of it. Triggers (migrations 0007, 0009) write a row within the statement
 #: that ends the job, or the last job of a batch: there is none without a result, and no result without it.
 webhook_deliveries = Table(
     "webhook_deliveries",

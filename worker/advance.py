@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 from domain.bell import queue_of, queues_of
 from domain.states import State
+from worker import faults
 from worker.broker import Bell
 from worker.generating import Generating
 from worker.leases import Leases
@@ -56,6 +57,7 @@ class Steps:
         job = self._store.claim_next(job_id, uuid4(), self._worker, *states, runtimes=tiers)
         if job is None:
             return
+        faults.at("claimed", job.id)
         try:
             self._step(job)
         finally:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from domain.bell import queue_of
 from domain.states import Outcome, State
 from domain.tasks import Draft, Reason
+from worker import faults
 from worker.broker import Bell
 from worker.calls import Answer, answer_of, call_columns, stored_answer
 from worker.history import NO_CODE, ended, rounds_of
@@ -78,6 +79,7 @@ class Generating:
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
         self._bell.tell(job.id, State.GENERATING)
+        faults.at("asking", job.id)
         rounds = ended(rounds_of(self._tasks, job.id)) if task.round else ()  # most tasks have none yet
         coming = plan(self._rules, rounds)
         try:
@@ -258,8 +260,10 @@ class Generating:
         }
         call = call_columns(record)
         call["parameters"] |= mark
+        faults.at("answered", job.id)
         if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **call}):
             raise LeaseLost
+        faults.at("stored", job.id)
 
     # --- what follows -----------------------------------------------------------------------------
 

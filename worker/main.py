@@ -18,7 +18,7 @@ from domain.languages import Language, load_languages
 from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from storage.store import Storage, default_url
-from worker import asking, housekeeping
+from worker import asking, faults, housekeeping
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
@@ -26,6 +26,7 @@ from worker.generating import Generating
 from worker.judging import Judging
 from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
+from worker.leaving import Leaving
 from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
@@ -104,7 +105,9 @@ class Wiring:
         self.closing = closing
         self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
         self.app = celery_app(settings.redis_url)
-        self.store = Store(settings.database_url, threads=self.jobs, share=settings.serves == "model")
+        self.store = Store(
+            settings.database_url, threads=self.jobs, share=settings.serves == "model", lease_s=settings.lease_s
+        )
         closing.callback(self.store.close)
         self.tasks = TaskStore(self.store)
         self.bell = Bell(self.app, settings.redis_url)
@@ -234,6 +237,7 @@ def run(settings: WorkerSettings) -> int:
             jobs=wiring.jobs,
             why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
             facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
+            deaf_s=settings.deaf_s,
             beat=settings.ready_file.touch,
         )
         store.warm_up()
@@ -257,21 +261,24 @@ def run(settings: WorkerSettings) -> int:
         cancels = Cancels(wiring.bell, wiring.leases)
         cancels.open()
         closing.callback(cancels.close)
-        return serve(wiring.app, steps, settings, threads=wiring.jobs)
+        leaving = Leaving(steps, wiring.leases, closing.close)
+        return serve(wiring.app, steps, leaving, settings, threads=wiring.jobs)
 
 
-def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) -> int:
-    """Take messages until SIGTERM; running jobs end first."""
+def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings, *, threads: int) -> int:
+    """Take messages until SIGTERM; running jobs end first, unless it comes again."""
 
     def advance(job_id: str) -> None:
         steps.advance(UUID(job_id))
 
     app.task(advance, name=ADVANCE)
 
-    def drain(**_: object) -> None:
-        steps.draining = True
+    def ready(**_: object) -> None:
+        # Celery's own way would wait for the threads.
+        signal.signal(signal.SIGQUIT, lambda *_: leaving.told(how="Cold"))
 
-    signals.worker_shutting_down.connect(drain, weak=False)
+    signals.worker_shutting_down.connect(leaving.told, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
     worker = app.Worker(
         pool="threads",
         concurrency=threads,
@@ -286,7 +293,10 @@ def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) 
     # What is loaded by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        leaving.wait()
     return int(worker.exitcode or 0)
 
 
@@ -300,6 +310,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level)
+    faults.arm(settings.fault_fuses)
     for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.exit(run(settings))

@@ -25,10 +25,20 @@ from domain.limits import Limits
 from domain.quotas import Quotas
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
+from worker import faults
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: A database whose machine is gone is noticed by TCP, after some 20 s; on a local socket these mean nothing.
+TCP: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
@@ -87,16 +97,6 @@ class ClaimedJob:
     inline_files: bytes = b""
 
 
-def _claim_values(
-    job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
-    return values | {
-        "b_states": [each.value for each in states],
-        "b_runtimes": [each.value for each in runtimes],
-    }
-
-
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
     return ClaimedJob(
         id=row.id,
@@ -144,22 +144,26 @@ def _task(row: Row[Any]) -> ClaimedTask:
 class Store:
     """Database access of one worker process. Methods may be called from any thread."""
 
-    def __init__(self, url: str, *, threads: int, share: bool = False) -> None:
-        """`share`: threads mostly wait for others, and take a connection for one statement at a time."""
-        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
+    def __init__(self, url: str, *, threads: int, share: bool = False, lease_s: float = LEASE_S) -> None:
+        """`share`: threads mostly wait for others, and take a connection for one statement at a time.
+
+        `lease_s`: seconds for which a claim holds, and each heartbeat after it.
+        """
+        self.lease_s = lease_s
+        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10, "connect_args": TCP}
         self._connections = min(threads, SHARED) if share else threads
         threads = self._connections
         self._durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
-        options = {"options": "-c synchronous_commit=off"}
-        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
+        hasty = {**common, "connect_args": {**TCP, "options": "-c synchronous_commit=off"}}
+        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, **hasty)
         self._hot = Hot(self._durable, keep=not share)
         self._hot_hasty = Hot(self._hasty, keep=not share)
         self._backlog = False
         # Heartbeats must not queue behind jobs.
-        self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
-        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        self._reserved = create_engine(url, pool_size=1, max_overflow=0, **hasty)
+        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10, connect_args=TCP)
         # Retention takes its time: one connection holds the lock that keeps it single, one works.
         self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
@@ -191,7 +195,7 @@ class Store:
 
         None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         for statement in (statements.CLAIM, statements.RECLAIM):
             row = self._hot_hasty.first(statement, values)
             if row is not None:
@@ -207,7 +211,7 @@ class Store:
         runtimes: Sequence[Runtime] = tuple(Runtime),
     ) -> ClaimedJob | None:
         """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         if not self._backlog:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
@@ -224,6 +228,18 @@ class Store:
         self._backlog = False
         row = self._hot_hasty.first(statements.RECLAIM, values)
         return None if row is None else _job(row, token)
+
+    def _claim_values(
+        self, job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
+    ) -> dict[str, Any]:
+        return {
+            "b_id": job_id,
+            "b_token": token,
+            "b_worker": worker,
+            "b_lease_s": self.lease_s,
+            "b_states": [each.value for each in states],
+            "b_runtimes": [each.value for each in runtimes],
+        }
 
     def waits(self, job: ClaimedJob) -> bool:
         """Whether the caller of a job has another that waits for the same step."""
@@ -257,7 +273,10 @@ class Store:
             statement = statements.WITH_LEAVINGS[statement]
             values["kept"] = json_text(attempt["kept"])
             values |= {f"a_{name}": _column(attempt[name]) for name in statements.LEFT_FIELDS}
-        return self.first(statement, values) is not None
+        faults.at("ending", job.id)
+        held = self.first(statement, values) is not None
+        faults.at("ended", job.id)
+        return held
 
     def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
         """Run a statement whose effect is worth waiting for: the database may be restarting.
@@ -281,10 +300,11 @@ class Store:
 
     # --- many jobs --------------------------------------------------------------------------------
 
-    def heartbeat(self, tokens: Iterable[UUID]) -> set[UUID]:
-        """Extend leases; those that still hold."""
+    def heartbeat(self, held: Mapping[UUID, UUID]) -> set[UUID]:
+        """Extend leases, given as tokens with the ids of their jobs; the tokens that still hold."""
         with self._reserved.connect() as connection:
-            rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
+            values = {"tokens": list(held), "ids": list(held.values()), "b_lease_s": self.lease_s}
+            rows = connection.execute(statements.HEARTBEAT, values)
             return {row.lease_token for row in rows}
 
     def sweep(self, *, after_s: Mapping[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
@@ -299,7 +319,9 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             patience = {statements.patience_of(queue): seconds for queue, seconds in after_s.items()}
-            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most})
+            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most}).all()
+            if overdue:
+                connection.execute(statements.REQUEUE_LOST, {"ids": [row.id for row in overdue]})
             return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
 
     def offered(self) -> frozenset[str]:
@@ -415,7 +437,7 @@ def storable(value: Any) -> Any:
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """Repeat a step while the database is away, for as long as a lease lasts."""
+    """Repeat a step while the database is away, for as long as a lease usually lasts."""
     give_up = time.monotonic() + LEASE_S
     pause = 0.1
     while True:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.sealing import Sealer, Unsealable
 from domain.webhooks import sign
+from worker import faults
 from worker.hooks.outbox import Message, Outbox
 from worker.hooks.pauses import pause_s
 from worker.hooks.sender import Answer, Sender
@@ -94,7 +95,9 @@ class Delivering:
             log.error("a message was left to be taken again", exc_info=error)
 
     async def _deliver(self, message: Message) -> None:
+        faults.at("hook_taken")
         answer = await self._send(message)
+        faults.at("hook_sent")
         try:
             await asyncio.to_thread(lambda: self._record(message, answer))
         except SQLAlchemyError as error:

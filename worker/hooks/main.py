@@ -7,6 +7,7 @@ import sys
 
 from domain.logs import configure
 from domain.sealing import sealer_of
+from worker import faults
 from worker.hooks.delivering import Delivering
 from worker.hooks.outbox import Outbox
 from worker.hooks.sender import Sender, System
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 async def run(settings: HookSettings) -> None:
     """Send until told to stop; messages under way end first."""
+    faults.arm(settings.fault_fuses)
     key = settings.webhook_key
     sealer = sealer_of(None if key is None else key.get_secret_value(), settings.webhook_key_file)
     if sealer is None:

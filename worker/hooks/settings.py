@@ -1,8 +1,9 @@
 """Settings of the process that sends webhooks, read once at its entry point from RETORT_… variables."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
@@ -42,6 +43,15 @@ class HookSettings(ReachSettings, BaseSettings):
     webhook_at_once: int = Field(default=64, ge=1, le=1000, description="Messages under way at the same time.")
     webhook_at_once_each: int = Field(default=8, ge=1, le=100, description="The same, of one webhook.")
     webhook_poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at the outbox.")
+
+    fault_fuses: Path | None = Field(default=None, description="For tests of crashes alone.")
+    test_mode: bool = Field(default=False, description="For tests alone: allows `fault_fuses`.")
+
+    @model_validator(mode="after")
+    def _no_fuses_in_earnest(self) -> Self:
+        if self.fault_fuses is not None and not self.test_mode:
+            raise ValueError("fault_fuses makes the process kill itself; it is for tests, with test_mode=true")
+        return self
 
     @field_validator("database_url")
     @classmethod
