@@ -102,6 +102,7 @@ _claimed_columns = (
     jobs.c.cost_usd,
     jobs.c.round,
     jobs.c.draft,
+    jobs.c.traceparent,
     func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
 )
 #: Only steps that the worker serves.

@@ -11,6 +11,8 @@ from domain.limits import Profile
 from domain.results import believed
 from domain.states import Runtime, State, Verdict
 from storage.store import Storage, StorageError
+from telemetry import traces, words
+from worker import meters
 from worker.broker import Bell
 from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
@@ -119,14 +121,19 @@ class Pipeline:
         """Run it in a cell, if one can be had."""
         job = step.job
         try:
-            lent = self._pool.take(
-                step.image,
-                step.profile,
-                runtime=job.runtime,
-                limits=job.limits,
-                code=step.harnessed.code.encode(),
-                caller=str(job.caller_id) if job.reuse == "caller" else None,
-            )
+            with traces.span("retort.sandbox.take") as span:
+                lent = self._pool.take(
+                    step.image,
+                    step.profile,
+                    runtime=job.runtime,
+                    limits=job.limits,
+                    code=step.harnessed.code.encode(),
+                    caller=str(job.caller_id) if job.reuse == "caller" else None,
+                )
+                meters.lent(lent.cell.spec.image, job.profile, job.runtime.value, _how(lent))
+                span.set(
+                    {words.IMAGE: lent.cell.spec.image, words.START: lent.start, words.REUSED: lent.reused}
+                )
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
@@ -135,6 +142,7 @@ class Pipeline:
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
         """It cannot run here, and no retry would change it."""
+        log.error("job given up: %s", reason, extra={"job_id": str(job.id)})
         if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
             self._bell.tell(job.id, State.BROKEN)
 
@@ -157,7 +165,11 @@ class Pipeline:
         reset = lent.cell.caller is not None
         try:
             try:
-                with step.lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
+                with (
+                    traces.span("retort.sandbox.run", attributes={words.CONTAINER: lent.cell.id}),
+                    step.lease.guarding(lent.cell.kill),
+                    self._live.watching(job.id, job.claims) as watched,
+                ):
                     ending = lent.cell.run(
                         self._program(step, files),
                         reset=reset,
@@ -170,7 +182,8 @@ class Pipeline:
                 return
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(step, lent, ending, artifacts)
+            with traces.span("retort.record"):
+                self._finish(step, lent, ending, artifacts)
             reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
@@ -192,6 +205,7 @@ class Pipeline:
 
     def _finish(self, step: _Step, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
         job, decision = step.job, decide(ending)
+        meters.RAN.labels(step.language.name).observe(ending.wall_s)
         attempt = {
             **self._attempt(lent),
             "verdict": decision.verdict.value,
@@ -221,6 +235,7 @@ class Pipeline:
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
+        meters.CRASHES.labels(job.runtime.value).inc()
         attempt = self._attempt(lent)
         if job.task is not None:
             attempt |= self._judging.columns(job, job.task)
@@ -250,6 +265,11 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _how(lent: Lent) -> str:
+    """How a job came by its cell, in a word."""
+    return "reused" if lent.reused else lent.start
 
 
 def _left(ending: Ending, artifacts: Artifacts) -> dict[str, Any]:

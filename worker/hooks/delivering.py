@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.sealing import Sealer, Unsealable
 from domain.webhooks import sign
+from worker.hooks import meters
 from worker.hooks.outbox import Message, Outbox
 from worker.hooks.pauses import pause_s
 from worker.hooks.sender import Answer, Sender
@@ -94,7 +95,13 @@ class Delivering:
             log.error("a message was left to be taken again", exc_info=error)
 
     async def _deliver(self, message: Message) -> None:
-        answer = await self._send(message)
+        began = time.monotonic()
+        meters.UNDER_WAY.inc()
+        try:
+            answer = await self._send(message)
+        finally:
+            meters.UNDER_WAY.dec()
+        meters.sent(answer.error is None, time.monotonic() - began)
         try:
             await asyncio.to_thread(lambda: self._record(message, answer))
         except SQLAlchemyError as error:

@@ -57,13 +57,19 @@ class PoolStats:
     used: int = 0  # cells that wait for their caller's next job
     memory_mb: int = 0  # that all cells may use now, at most
     starts: dict[str, Histogram] = field(default_factory=dict)  # seconds to start a cell, by runtime
+    by_image: dict[tuple[str, str], Histogram] = field(default_factory=dict)  # the same, by image and runtime
     waits: Histogram = field(default_factory=Histogram)  # seconds that jobs waited for a cold cell
+
+    def start_took(self, image: str, runtime: str, seconds: float) -> None:
+        """Count a start."""
+        self.started += 1
+        self.starts.setdefault(runtime, Histogram()).add(seconds)
+        self.by_image.setdefault((image, runtime), Histogram()).add(seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        plain = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("starts", "waits")
-        }
+        histograms = ("starts", "by_image", "waits")
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in histograms}
         return {
             **plain,
             "starts": {runtime: each.as_dict() for runtime, each in self.starts.items()},
