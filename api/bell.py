@@ -1,32 +1,24 @@
-"""Ringing for workers: the producer's side of Celery, without its cost per message.
-
-The message is Celery's own: `app.amqp` makes one at start, for a job id that stands for any, and each ring
-fills the real id in. A test compares the result with what `send_task` puts on the same broker. What is
-spared is kombu's work per message and a thread to do its blocking I/O in.
+"""Ringing for workers: the producer's side of Celery, without its cost per message (`domain.message`), and
+without a thread to do its blocking I/O in.
 
 The database is the queue of record, so a ring may be lost: the row is committed, and the workers' sweeper
 rings again for a job that nobody took. A dead broker therefore costs a request nothing.
 """
 
 import asyncio
-import base64
 import logging
 from collections import deque
-from typing import Any
 from uuid import UUID
 
-import orjson
 import redis.asyncio
 from celery import Celery
 from redis.exceptions import RedisError
 
-from domain.bell import ADVANCE, ALL_QUEUES, BATCH_SUFFIX, SANDBOX_QUEUE, celery_broker_url
-from domain.ids import new_id
+from domain.bell import ALL_QUEUES, BATCH_SUFFIX, SANDBOX_QUEUE, celery_broker_url
+from domain.message import Message
 
 log = logging.getLogger(__name__)
 
-_ANY_JOB = str(UUID(int=0))
-_ANY_TAG = str(UUID(int=1))
 _MOST_WAITING = 10_000
 _MOST_AT_ONCE = 100
 _MOST_BATCH_AT_ONCE = 25  # 1 ms of work, for which whoever rings next may have to wait
@@ -39,43 +31,12 @@ def producer(redis_url: str) -> Celery:
     return app
 
 
-class Message:
-    """The `advance` message on one queue, with a hole for the job id."""
-
-    def __init__(self, app: Celery, queue: str = SANDBOX_QUEUE) -> None:
-        made = app.amqp.as_task_v2(_ANY_JOB, ADVANCE, args=[_ANY_JOB], ignore_result=True)
-        self._body = orjson.dumps(made.body).decode()
-        # The envelope is kombu's virtual transport's: what its channels make of a published message.
-        envelope: dict[str, Any] = {
-            "body": "BODY",
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": made.headers,
-            "properties": {
-                **made.properties,
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": queue},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": _ANY_TAG,
-            },
-        }
-        self._envelope = orjson.dumps(envelope).decode()
-
-    def of(self, job_id: UUID) -> str:
-        """The message for one job."""
-        name = str(job_id)
-        body = base64.b64encode(self._body.replace(_ANY_JOB, name).encode()).decode()
-        filled = self._envelope.replace(_ANY_JOB, name).replace(_ANY_TAG, str(new_id()))
-        return filled.replace('"BODY"', f'"{body}"')
-
-
 class Bell:
     """Rings for jobs in the order they came, as many in one round trip as there are."""
 
     def __init__(self, client: "redis.asyncio.Redis", app: Celery) -> None:
         self._redis = client
-        self._messages = {queue: Message(app, queue) for queue in ALL_QUEUES}
+        self._messages = {queue: Message(app.amqp, queue) for queue in ALL_QUEUES}
         self._waiting: deque[tuple[UUID, str]] = deque(maxlen=_MOST_WAITING)
         self._can_wait: deque[tuple[UUID, str]] = deque(maxlen=_MOST_WAITING)
         self._something = asyncio.Event()

@@ -6,19 +6,23 @@ with the fewest running jobs is next, of several the one that was served longest
 oldest. So a caller with 10,000 jobs in the queue delays another's by no more than the job it waits for to end.
 
 Fair claims are made one at a time, under a lock of the database, so that each sees the one before. That also
-keeps callers within the number of jobs that they may run at a time.
+keeps callers within the number of jobs that they may run at a time. A job that is claimed as it comes, of such
+a caller, needs no more than that its caller's other claims wait, and that no fair claim is made meanwhile.
 """
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
+    String,
     Uuid,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
+    literal,
     or_,
     select,
     text,
@@ -35,6 +39,9 @@ FRESH_S = 0.1
 
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
+
+#: Held until the end of the transaction.
+LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK))
 
 _queued = jobs.c.state == State.QUEUED.value
 
@@ -55,7 +62,8 @@ def _same_queue() -> ColumnElement[bool]:
 
 
 _fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")
-_unlimited = exists().where(callers.c.id == jobs.c.caller_id, callers.c.most_running.is_(None))
+_mine = callers.c.id == jobs.c.caller_id
+_unlimited = exists().where(_mine, callers.c.most_running.is_(None))
 
 #: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number.
 CLAIM_FRESH: Executable = (
@@ -63,6 +71,48 @@ CLAIM_FRESH: Executable = (
     .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, _unlimited)
     .values(CLAIM_VALUES)
     .returning(*CLAIMED_COLUMNS)
+)
+
+#: Class of the database's locks that callers with a limit have, one each.
+_CALLER_LOCKS = 0x63616C6C
+
+#: id -> held until the end of the transaction: the lock of the job's caller if that has a limit, and a share of
+#: `FAIR_LOCK`.
+LOCK_CALLER: Executable = (
+    select(
+        func.pg_advisory_xact_lock_shared(FAIR_LOCK),
+        func.pg_advisory_xact_lock(_CALLER_LOCKS, func.hashtext(cast(jobs.c.caller_id, String))),
+    )
+    .select_from(jobs.join(callers, _mine))
+    .where(JOB_OF_CLAIM, callers.c.most_running.is_not(None))
+)
+
+_others = jobs.alias("others")
+_runs_now = (
+    select(func.count())
+    .where(_others.c.caller_id == jobs.c.caller_id, _others.c.lease_token.is_not(None))
+    .scalar_subquery()
+)
+
+#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller, who has a limit, is
+#: below it. To be run after `LOCK_CALLER`.
+CLAIM_FRESH_LIMITED: Executable = (
+    update(jobs)
+    .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, exists().where(_mine, callers.c.most_running > _runs_now))
+    .values(CLAIM_VALUES)
+    .returning(*CLAIMED_COLUMNS)
+)
+
+#: caller, priority, the state that comes next -> a row if the caller has such a job that waits.
+WAITS: Executable = (
+    select(literal(1))
+    .where(
+        _queued,
+        jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid),
+        jobs.c.priority == bindparam("b_priority", type_=String),
+        jobs.c.next_state == bindparam("b_next_state", type_=String),
+    )
+    .limit(1)
 )
 
 
@@ -126,5 +176,5 @@ def _claim_fairly() -> Executable:
 
 
 #: id, token, worker, states -> the job that is next; `limited`: its caller may run a certain number at a time;
-#: `waited`: for longer than `FRESH_S`. To be run under `FAIR_LOCK`.
+#: `waited`: for longer than `FRESH_S`. To be run after `LOCK`.
 CLAIM_FAIRLY: Executable = _claim_fairly()

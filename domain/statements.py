@@ -42,7 +42,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.bell import LEASE_S, MAX_CLAIMS, queue_of
 from domain.states import FINAL_STATES, Priority, Runtime, State
-from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, workers
+from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, model_calls, workers
 
 _lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
@@ -104,6 +104,16 @@ _claimed_columns = (
     jobs.c.draft,
     jobs.c.traceparent,
     func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
+    # Of tasks: whether a model was asked before, and what its caller's models may cost in a day.
+    and_(jobs.c.task.is_not(None), exists().where(model_calls.c.job_id == jobs.c.id)).label("asked"),
+    case(
+        (
+            jobs.c.task.is_not(None),
+            select(callers.c.quotas["model_usd_per_day"].astext)
+            .where(callers.c.id == jobs.c.caller_id)
+            .scalar_subquery(),
+        )
+    ).label("caller_budget_usd"),
 )
 #: Only steps that the worker serves.
 _served = jobs.c.next_state == func.any(bindparam("b_states", type_=ARRAY(Text)))

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    case,
     cast,
     func,
     null,
@@ -37,9 +38,35 @@ def _json(name: str) -> Any:
     return cast(bindparam(name, type_=Text), JSONB)
 
 
+# --- what calls cost ----------------------------------------------------------------------------------
+
+_priced = or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None))
+_cost = func.coalesce(func.sum(model_calls.c.cost_usd), text("0"))
+_complete = func.coalesce(func.bool_and(_priced), True)
+_scripted = func.coalesce(func.bool_or(model_calls.c.scripted), False)
+
+#: job_id, round (0: all) -> what calls cost, whether every price was known, whether a scripted model answered.
+COST: Executable = select(
+    _cost.label("cost_usd"), _complete.label("complete"), _scripted.label("scripted")
+).where(
+    model_calls.c.job_id == bindparam("b_job_id", type_=Uuid),
+    or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
+)
+
+#: What the calls of the round cost, as `domain.tasks.Draft` has it.
+_draft_cost = (
+    select(
+        func.jsonb_build_object(
+            "cost_usd", case((_complete, cast(_cost, Text))), "scripted", _scripted, type_=JSONB
+        )
+    )
+    .where(model_calls.c.job_id == jobs.c.id, model_calls.c.round == bindparam("b_round", type_=Integer))
+    .scalar_subquery()
+)
+
 # --- moves --------------------------------------------------------------------------------------------
 
-#: id, token, round, draft -> a program is there: it waits for a sandbox.
+#: id, token, round, draft (but for its cost) -> a program is there: it waits for a sandbox.
 HAND_OVER: Executable = (
     update(jobs)
     .where(MINE)
@@ -48,7 +75,7 @@ HAND_OVER: Executable = (
         next_state=State.RUNNING.value,
         claims=0,
         round=bindparam("b_round", type_=Integer),
-        draft=_json("b_draft"),
+        draft=_json("b_draft").op("||")(_draft_cost),
         rung_at=func.now(),
         **NO_LEASE,
     )
@@ -164,18 +191,6 @@ ANSWERS: Executable = (
     )
     .where(model_calls.c.job_id == bindparam("b_job_id", type_=Uuid), model_calls.c.answer.is_not(None))
     .order_by(model_calls.c.id)
-)
-
-_priced = or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None))
-
-#: job_id, round (0: all) -> what calls cost, whether every price was known, whether a scripted model answered.
-COST: Executable = select(
-    func.coalesce(func.sum(model_calls.c.cost_usd), text("0")).label("cost_usd"),
-    func.coalesce(func.bool_and(_priced), True).label("complete"),
-    func.coalesce(func.bool_or(model_calls.c.scripted), False).label("scripted"),
-).where(
-    model_calls.c.job_id == bindparam("b_job_id", type_=Uuid),
-    or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
 )
 
 _file = func.jsonb_build_object(

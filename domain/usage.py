@@ -9,7 +9,6 @@ from sqlalchemy import (
     Executable,
     Numeric,
     Select,
-    Text,
     Uuid,
     bindparam,
     cast,
@@ -132,9 +131,4 @@ SPENT_TODAY: Executable = (
     )
     .select_from(model_calls.join(jobs, jobs.c.id == model_calls.c.job_id))
     .where(jobs.c.caller_id == _caller, model_calls.c.created_at >= _today)
-)
-
-#: caller_id -> US dollars that its models may cost in a day, as text; null where nobody said.
-BUDGET: Executable = select(callers.c.quotas["model_usd_per_day"].astext.cast(Text).label("usd")).where(
-    callers.c.id == _caller
 )

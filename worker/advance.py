@@ -68,7 +68,7 @@ class Steps:
             with telling.step(job, self._claimed_at - began):
                 self._step(job)
         finally:
-            if job.limited:
+            if job.limited and self._store.waits(job):
                 # Its caller may run one more now. The bell says that there is work, not which.
                 self._bell.ring(job.id, queue_of(job.state, job.priority, job.runtime))
 

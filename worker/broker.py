@@ -8,11 +8,9 @@ from uuid import UUID
 
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import round_robin_cycle
 
 from domain.bell import (
-    ADVANCE,
     ALL_QUEUES,
     BATCH_SUFFIX,
     CANCELS_CHANNEL,
@@ -26,6 +24,7 @@ from domain.bell import (
     output_key,
     state_message,
 )
+from domain.message import Message
 from domain.states import State
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class Bell:
     """Rings for steps and tells of states. A broker that is away costs time, never a job."""
 
     def __init__(self, app: Celery, redis_url: str) -> None:
-        self._app = app
+        self._messages = {queue: Message(app.amqp, queue) for queue in ALL_QUEUES}
         self._redis = redis.Redis.from_url(
             redis_url,
             socket_timeout=TIMEOUT_S,
@@ -85,11 +84,21 @@ class Bell:
     def ring(self, job_id: UUID, queue: str = SANDBOX_QUEUE) -> bool:
         """Ask some worker to do a job's next step; whether the broker took it."""
         try:
-            self._app.send_task(ADVANCE, args=[str(job_id)], queue=queue, task_id=str(job_id))
-        except (OSError, redis.RedisError, OperationalError) as e:
+            self._redis.lpush(queue, self._messages[queue].of(job_id))
+        except (OSError, redis.RedisError) as e:
             log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
             return False
         return True
+
+    def queued(self, job_id: UUID, queue: str) -> None:
+        """Tell that a job waits for its next step, and ring for it, in one round trip."""
+        try:
+            with self._redis.pipeline(transaction=False) as sent:
+                sent.publish(STATES_CHANNEL, state_message(job_id, State.QUEUED))
+                sent.lpush(queue, self._messages[queue].of(job_id))
+                sent.execute()
+        except (OSError, redis.RedisError) as e:
+            log.warning("could not ring for a job; the sweeper will: %s", e, extra={"job_id": str(job_id)})
 
     def tell(self, job_id: UUID, state: State) -> None:
         """Publish a job's new state."""

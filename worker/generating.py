@@ -5,7 +5,7 @@ there, and asks only for what is missing.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -107,7 +107,7 @@ class Generating:
         """The answer to a task in these words, and the program in it."""
         stored = [
             row
-            for row in self._tasks.answers(job.id)
+            for row in self._answers(job, task)
             if row.round == coming.number and reading.marked(row.parameters) is None
         ]
         messages = conversation(
@@ -133,6 +133,10 @@ class Generating:
             messages = shorten(self._rules, messages, answer.text, job.language_name)
         return answer, extracted
 
+    def _answers(self, job: ClaimedJob, task: ClaimedTask) -> Sequence[Any]:
+        """The stored answers of before; most tasks have none."""
+        return self._tasks.answers(job.id) if task.asked else ()
+
     def _notes(self, job: ClaimedJob, task: ClaimedTask, coming: Plan, context_tokens: int) -> str | None:
         """What a model noted of a task that is too long for it; None where it cannot be read in chunks.
 
@@ -141,7 +145,7 @@ class Generating:
         chunks = reading.cut(self._rules, task.text, context_tokens)
         if not chunks:
             return None
-        stored = {reading.marked(row.parameters): str(row.answer) for row in self._tasks.answers(job.id)}
+        stored = {reading.marked(row.parameters): str(row.answer) for row in self._answers(job, task)}
         notes: list[str] = []
         for chunk in chunks:
             found = stored.get((chunk.number, chunk.of))
@@ -225,9 +229,7 @@ class Generating:
             deadline_s=rules.deadline_s,
             on_call=lambda record: self._record(job, coming.number, system, messages, record, mark),
         )
-        budget = self._tasks.budget_of(job.caller_id)
-        if budget is None:
-            budget = self._caller_budget_usd
+        budget = self._caller_budget_usd if task.caller_budget_usd is None else task.caller_budget_usd
         if budget is None:
             return want
         day, spent = self._tasks.spent_today(job.caller_id)
@@ -259,11 +261,8 @@ class Generating:
     # --- what follows -----------------------------------------------------------------------------
 
     def _hand_over(self, job: ClaimedJob, round_: int, answer: Answer, code: str) -> None:
-        cost, scripted = self._tasks.round_cost(job.id, round_)
-        draft = Draft(code, answer.model, cost_usd=cost, scripted=scripted, choice=answer.choice)
-        if self._tasks.hand_over(job, round_, draft):
-            self._bell.tell(job.id, State.QUEUED)
-            self._bell.ring(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
+        if self._tasks.hand_over(job, round_, Draft(code, answer.model, choice=answer.choice)):
+            self._bell.queued(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
 
     def _no_code(
         self,
@@ -285,8 +284,7 @@ class Generating:
         elif self._tasks.next_round(
             job, coming.number, profile=job.profile, limits=job.limits, attempt=attempt
         ):
-            self._bell.tell(job.id, State.QUEUED)
-            self._bell.ring(job.id, queue_of(State.GENERATING, job.priority))
+            self._bell.queued(job.id, queue_of(State.GENERATING, job.priority))
 
     def _give_up(self, job: ClaimedJob, coming: Plan, rounds: tuple[Round, ...], error: GenerateError) -> None:
         known = isinstance(error, BudgetExceeded)

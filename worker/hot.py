@@ -5,6 +5,7 @@ thread keeps one connection for good, unless there are many threads. Saves about
 """
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -35,27 +36,27 @@ class Hot:
         """
         return self._first(statement, parameters, None)
 
-    def first_under(self, lock: int, statement: Executable, parameters: dict[str, Any]) -> Any | None:
-        """The same, while no other statement runs under this lock: it sees what the one before it did.
+    def first_under(self, lock: Executable, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The same in a transaction that begins with taking a lock: it sees what the one before it did.
 
         Raises:
             OperationalError: the database is away.
         """
         return self._first(statement, parameters, lock)
 
-    def _first(self, statement: Executable, parameters: dict[str, Any], lock: int | None) -> Any | None:
-        compiled, sql = self._sql(statement)
-        values = compiled.construct_params(parameters)
+    def _first(self, statement: Executable, parameters: dict[str, Any], lock: Executable | None) -> Any | None:
+        sql, values = self._ready(statement, parameters)
+        before = None if lock is None else self._ready(lock, parameters)
         for fresh in (False, True):
             try:
                 cursor = self._cursor(fresh=fresh)
-                if lock is None:
+                if before is None:
                     cursor.execute(sql, values, prepare=True)
                     row = cursor.fetchone()
                 else:
                     # One round trip, and the end of the transaction.
                     with cursor.connection.pipeline(), cursor.connection.transaction():
-                        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (lock,), prepare=True)
+                        cursor.execute(*before, prepare=True)
                         cursor.execute(sql, values, prepare=True)
                         row = cursor.fetchone()
             except (psycopg.OperationalError, psycopg.InterfaceError) as e:
@@ -68,13 +69,15 @@ class Hot:
                 return row
         raise AssertionError("unreachable")
 
-    def _sql(self, statement: Executable) -> tuple[Compiled, str]:
+    def _ready(self, statement: Executable, parameters: dict[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+        """The text, and of the parameters those that it names."""
         known = self._compiled.get(statement)
         if known is None:
             assert isinstance(statement, ClauseElement)  # noqa: S101 (all of ours are)
             compiled = statement.compile(dialect=self._engine.dialect)
             known = self._compiled[statement] = (compiled, str(compiled))
-        return known
+        compiled, sql = known
+        return sql, compiled.construct_params(parameters)
 
     def _cursor(self, *, fresh: bool) -> "psycopg.Cursor[Any]":
         cursor: psycopg.Cursor[Any] | None = getattr(self._local, "cursor", None)

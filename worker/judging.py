@@ -72,8 +72,7 @@ class Judging:
         profile, limits = self._larger(job) if step.larger else (job.profile, job.limits)
         held = self._tasks.next_round(job, task.round, profile=profile, limits=limits, attempt=attempt)
         if held:
-            self._bell.tell(job.id, State.QUEUED)
-            self._bell.ring(job.id, queue_of(State.GENERATING, job.priority))
+            self._bell.queued(job.id, queue_of(State.GENERATING, job.priority))
         return held
 
     def columns(self, job: ClaimedJob, task: ClaimedTask) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class Wiring:
                 runtimes=settings.tiers,
                 least=settings.warm_least,
                 most=settings.warm_most,
-                cells=settings.jobs + settings.warm_most + 2,
+                # What jobs are in, what one busy shelf keeps, what every other keeps, and two being removed.
+                cells=settings.jobs + settings.warm_most + settings.warm_least * len(settings.warm) + 2,
                 memory_mb=settings.sandbox_memory_mb or _memory_mb(engine),
             ),
         )

@@ -242,8 +242,7 @@ class Pipeline:
         if job.claims < min(CRASHES, MAX_CLAIMS):
             attempt["failure"] = f"sandbox_crash: {why}"[:2000]
             if self._store.retry(job, attempt=attempt):
-                self._bell.tell(job.id, State.QUEUED)
-                self._bell.ring(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
+                self._bell.queued(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
             return
         attempt["verdict"] = Verdict.SANDBOX_CRASH.value
         reason = f"its sandbox failed {CRASHES} times: {why}"[:2000]

@@ -50,6 +50,8 @@ class ClaimedTask:
     budget_usd: Decimal | None
     cost_usd: Decimal  # so far
     age_s: float  # since it was submitted
+    asked: bool = True  # whether a model may have been asked before this claim
+    caller_budget_usd: Decimal | None = None  # for models in a day; None where the caller's quotas say nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,9 @@ def _task(row: Row[Any]) -> ClaimedTask:
         budget_usd=row.budget_usd,
         cost_usd=row.cost_usd,
         age_s=row.age_s,
+        # Of a worker that lost the job an answer may yet come.
+        asked=row.asked or row.claims > 1,
+        caller_budget_usd=None if row.caller_budget_usd is None else Decimal(row.caller_budget_usd),
     )
 
 
@@ -220,14 +225,22 @@ class Store:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
                 return _job(row, token)
+            row = self._hot_hasty.first_under(fairness.LOCK_CALLER, fairness.CLAIM_FRESH_LIMITED, values)
+            if row is not None:
+                return replace(_job(row, token), limited=True)
         for _ in range(2):  # what was chosen may just have been claimed as fresh
-            row = self._hot_hasty.first_under(fairness.FAIR_LOCK, fairness.CLAIM_FAIRLY, values)
+            row = self._hot_hasty.first_under(fairness.LOCK, fairness.CLAIM_FAIRLY, values)
             if row is not None:
                 # Only a guess at what the next message will find; each claim is right by itself.
                 self._backlog = row.waited
                 return replace(_job(row, token), limited=row.limited)
         self._backlog = False
         return self._reclaim(values, token)
+
+    def waits(self, job: ClaimedJob) -> bool:
+        """Whether the caller of a job has another that waits for the same step."""
+        values = {"b_caller_id": job.caller_id, "b_priority": job.priority, "b_next_state": job.state.value}
+        return self._hot_hasty.first(fairness.WAITS, values) is not None
 
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
@@ -270,6 +283,10 @@ class Store:
         Repeating is safe; if the first try did commit, the token is gone and the second changes nothing.
         """
         return _patiently(lambda: self._hot.first(statement, parameters))
+
+    def first_hasty(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
+        """The same for an effect that a crash of the database may forget."""
+        return _patiently(lambda: self._hot_hasty.first(statement, parameters))
 
     def all(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
         """Every row of a question."""

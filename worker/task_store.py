@@ -37,9 +37,18 @@ class TaskStore:
     # --- moves ------------------------------------------------------------------------------------
 
     def hand_over(self, job: ClaimedJob, round_: int, draft: Draft) -> bool:
-        """The program of this round is there; queue the job for a sandbox."""
-        values = {"b_round": round_, "b_draft": json_text(draft.as_dict())}
-        return self._moved(statements.HAND_OVER, job, values)
+        """The program of this round is there; queue the job for a sandbox.
+
+        What the round cost is put in by the statement. Were it forgotten in a crash of the database, the stored
+        answer would be found again.
+        """
+        values = {
+            "b_round": round_,
+            "b_draft": json_text(draft.as_dict()),
+            "b_id": job.id,
+            "b_token": job.token,
+        }
+        return self._store.first_hasty(statements.HAND_OVER, values) is not None
 
     def next_round(
         self, job: ClaimedJob, round_: int, *, profile: str, limits: Limits, attempt: dict[str, Any]
@@ -100,12 +109,6 @@ class TaskStore:
         """The database's day, and what the caller's calls of it cost in US dollars."""
         (row,) = self._store.all(usage.SPENT_TODAY, {"caller_id": caller_id})
         return str(row.day), Decimal(row.spent_usd)
-
-    def budget_of(self, caller_id: UUID) -> Decimal | None:
-        """US dollars that the caller's models may cost in a day; None where its quotas say nothing."""
-        for row in self._store.all(usage.BUDGET, {"caller_id": caller_id}):
-            return None if row.usd is None else Decimal(row.usd)
-        return None
 
     # --- caches -----------------------------------------------------------------------------------
 

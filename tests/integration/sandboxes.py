@@ -13,7 +13,7 @@ from worker.sandbox.running import Ending, Program
 from worker.sandbox.spec import CellSpec
 from worker.sandbox.verdict import Decision, decide
 
-STANDARD = load_profiles()["standard"]
+STANDARD, EXTENDED = (load_profiles()[name] for name in ("standard", "extended"))
 INSTANCE = f"tests-{uuid4().hex[:8]}"  # the tests run in several processes
 
 

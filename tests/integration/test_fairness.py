@@ -52,6 +52,12 @@ def waiting(jobs_table: Jobs, caller_id: UUID, count: int, *, waited: bool = Tru
     return ids
 
 
+def stay_fresh(jobs_table: Jobs, ids: list[UUID]) -> None:
+    """Let jobs be fresh however slow we are."""
+    for job_id in ids:
+        jobs_table.set(job_id, rung_at=text("now() + interval '10 seconds'"))
+
+
 def take(store: Store, job_id: UUID | None = None) -> ClaimedJob | None:
     """What a message leads to; unless told, one that names a job which was taken long ago."""
     return store.claim_next(job_id or PAST, uuid4(), "w", State.RUNNING)
@@ -120,9 +126,12 @@ def test_a_job_whose_worker_was_lost_is_found_by_its_own_message(store: Store, j
 
 @pytest.mark.parametrize("most", [0, 1, 3])
 def test_no_caller_runs_more_than_it_may(store: Store, jobs_table: Jobs, most: int) -> None:
-    """However many threads try at the same time, and however fresh the jobs."""
+    """However many threads try at the same time, fresh jobs and others."""
     limited = caller(jobs_table, "limited", most)
-    ids = waiting(jobs_table, limited, 30, waited=False)
+    old = waiting(jobs_table, limited, 10)
+    fresh = waiting(jobs_table, limited, 20, waited=False)
+    stay_fresh(jobs_table, fresh)
+    ids = [job_id for pair in zip(fresh, [*old, *old], strict=True) for job_id in pair]
     with ThreadPoolExecutor(THREADS) as pool:
         taken = [job for job in pool.map(lambda job_id: take(store, job_id), ids) if job is not None]
     assert len(taken) == most
@@ -132,6 +141,20 @@ def test_no_caller_runs_more_than_it_may(store: Store, jobs_table: Jobs, most: i
         following = take(store)
         assert following is not None
     assert jobs_table.count("running") == most
+
+
+def test_whether_another_waits(store: Store, jobs_table: Jobs) -> None:
+    limited = caller(jobs_table, "limited", 5)
+    waiting(jobs_table, caller(jobs_table, "other"), 1)
+    first, second = waiting(jobs_table, limited, 2, waited=False)
+    stay_fresh(jobs_table, [first, second])
+    job = take(store, first)
+    assert job is not None
+    assert job.id == first
+    assert job.limited
+    assert store.waits(job)
+    assert take(store, second) is not None
+    assert not store.waits(job)
 
 
 def test_who_is_full_delays_nobody(store: Store, jobs_table: Jobs) -> None:

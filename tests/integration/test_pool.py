@@ -3,15 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import docker
 import pytest
 
 from domain.states import Verdict
-from tests.integration.sandboxes import STANDARD, labelled_containers, program, started_cell
+from tests.integration.sandboxes import EXTENDED, STANDARD, labelled_containers, program, started_cell
 from worker.sandbox.engine import Engine, EngineDown
 from worker.sandbox.pool import Lent, Pool, PoolSettings, PoolUnavailable
+from worker.sandbox.shelf import Shelf
 from worker.sandbox.spec import LABEL_INSTANCE
 from worker.sandbox.verdict import decide
 
@@ -119,6 +121,40 @@ def test_many_at_once(pool: Pool, image: str) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(int(o) for o in outputs) == list(range(20))
+
+
+def test_cells_given_up_for_waiting_jobs_are_not_started_again(
+    engine: docker.DockerClient, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take the room that was made, and be given up, and started again, while the jobs wait."""
+    pool = Pool(Engine(), PoolSettings(f"{INSTANCE}-room", least=2, most=4, cells=5))
+    pool.refusal = None
+    waiting: list[tuple[str, bool]] = []
+    begin = pool.begin
+
+    def watched(shelf: Shelf) -> None:
+        waiting.append((shelf.profile.name, any(each.waiting for each in pool.shelves.values())))
+        begin(shelf)
+
+    monkeypatch.setattr(pool, "begin", watched)
+    pool.open()
+    try:
+        pool.shelf(image, EXTENDED)
+        pool.shelf(image, STANDARD)
+        until(lambda: pool.stats.idle == 4, "four idle cells")
+        waiting.clear()
+
+        def one(_: int) -> None:
+            use(pool, pool.take(image, STANDARD, timeout_s=120), "print(1)")
+
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(one, range(18)))
+        assert ("standard", True) in waiting
+        assert ("extended", True) not in waiting
+        until(lambda: len(pool.shelves) == 2 and all(len(each.idle) >= 1 for each in pool.shelves.values()),
+              "cells for the others, once nobody waits")  # fmt: skip
+    finally:
+        pool.close()
 
 
 def test_a_cell_that_is_importing_is_not_lent(pool: Pool, image: str) -> None:

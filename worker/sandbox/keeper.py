@@ -79,11 +79,15 @@ class Keeper:
                     return
                 now = time.monotonic()
                 quiet = self._quiet(now)
+                short = any(shelf.waiting for shelf in pool.shelves.values())
                 for shelf in list(pool.shelves.values()):
                     if shelf.done:
                         del pool.shelves[shelf.key]
                     elif now >= shelf.retry_at and shelf.runtime in pool.settings.runtimes:
-                        self._replenish(shelf, now, quiet=quiet)
+                        # While jobs wait, cells are started for them alone: what was given up to make room for
+                        # them would else be started again, and take the room, and be given up, and so on.
+                        if shelf.waiting or not short:
+                            self._replenish(shelf, now, quiet=quiet)
                         self._expire(shelf, now)
                 if now >= self._look_at:
                     self._look(now)

@@ -10,8 +10,8 @@ import pytest
 import redis
 from celery import Celery
 
-from api.bell import Message
 from domain.bell import ADVANCE, SANDBOX_QUEUE, celery_broker_url
+from domain.message import Message
 from tests.integration.api.harness import Store
 
 
@@ -194,7 +194,7 @@ def test_the_ring_is_celerys_message(store: Store, redis_url: str) -> None:
     job_id = uuid4()
     celery.send_task(ADVANCE, args=[str(job_id)], queue=SANDBOX_QUEUE, task_id=str(job_id), ignore_result=True)
     client = redis.Redis.from_url(redis_url)
-    client.lpush(SANDBOX_QUEUE, Message(celery, SANDBOX_QUEUE).of(job_id))
+    client.lpush(SANDBOX_QUEUE, Message(celery.amqp, SANDBOX_QUEUE).of(job_id))
     taken = []
     with celery.connection() as connection, connection.SimpleQueue(SANDBOX_QUEUE) as queue:
         for _ in range(2):
