@@ -48,7 +48,7 @@ class Day:
     lost_hosts: int = field(default=5, metadata={"says": "hosts lost in the day, one at a time"})
     gone_s: float = field(default=300.0, metadata={"says": "seconds until a lost host is back"})
     stores_cores: int = field(default=8, metadata={"says": "cores of the database's machine"})
-    threads_connections: int = field(default=4, metadata={"says": "connections of a worker beside 2 a slot"})
+    threads_connections: int = field(default=6, metadata={"says": "connections of a worker beside 2 a slot"})
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def report(day: Day, costs: Costs, result: Result) -> list[str]:
     connections = day.hosts * (2 * day.slots + day.threads_connections)
     lines = ["assumed"]
     for part in (day, costs):
-        lines += [f"  {getattr(part, each.name):<12g} {each.metadata['says']}" for each in fields(part)]
+        lines += [f"  {_plain(getattr(part, each.name)):<12} {each.metadata['says']}" for each in fields(part)]
     lines += [
         "follows",
         f"  {day.jobs / DAY_S:<12.1f} jobs a second on average, {crest:.1f} at the crest",
@@ -233,7 +233,7 @@ def report(day: Day, costs: Costs, result: Result) -> list[str]:
         f"  {crest * mean_s / (day.hosts * day.slots):<12.1%} of the slots are needed at the crest",
         f"  {crest * costs.database_cpu_s / day.stores_cores:<12.1%} of the database's cores, "
         f"{crest * costs.broker_cpu_s:.1%} of the broker's one, {crest * costs.api_cpu_s:.2f} cores of APIs",
-        f"  {connections:<12d} connections to the database by workers: use a pooler beyond some hundreds",
+        f"  {connections:<12d} connections to the database that workers keep",
         "simulated",
         f"  {result.finished:<12d} jobs ended, {result.rerun} of them run again as their host was lost",
         f"  {result.wait_mean_s:<12.3f} seconds of waiting on average, p50 {result.wait_p50_s:.3f}, "
@@ -242,6 +242,10 @@ def report(day: Day, costs: Costs, result: Result) -> list[str]:
         f"  {result.busy:<12.1%} of the slots were busy over the day",
     ]
     return lines
+
+
+def _plain(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def hosts_needed(day: Day, costs: Costs, wait_s: float) -> int:

@@ -136,7 +136,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{books['attempts_lost_with_a_worker']} runs were lost with a worker",
         f"verdicts    {found['verdicts']}",
         f"tried again {found['tried_again']}",
-        f"faults      {sum(found['faults'].values())} of {len(found['faults'])} kinds",
+        f"faults      {sum(found['faults'].values())}, of {len(FAULTS)} kinds",
     ]
     told += [f"              {count:3d} x {name}" for name, count in sorted(found["faults"].items())]
     told += [

@@ -169,7 +169,10 @@ class Stack:
         return sum(len(containers(self.engine, place.instance)) for place in self.places)
 
     def stop_workers(self) -> list[int]:
-        """End the workers as an operator does; their exit statuses."""
+        """End the workers as an operator does, once they are up; their exit statuses."""
+        for place in self.places:
+            if place.worker is not None and place.alive:
+                ready(self.table, place.worker)
         for place in self.places:
             place.away = True
             place.signal(signal.SIGCONT)
