@@ -14,6 +14,7 @@ import argparse
 import heapq
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -45,7 +46,7 @@ class Day:
     hosts: int = field(default=100, metadata={"says": "hosts with a sandbox worker"})
     cores: int = field(default=2, metadata={"says": "cores of each"})
     slots: int = field(default=8, metadata={"says": "jobs at the same time on each (RETORT_JOBS)"})
-    lost_hosts: int = field(default=5, metadata={"says": "hosts lost in the day, one at a time"})
+    lost_hosts: int = field(default=20, metadata={"says": "hosts lost in the day, one at a time"})
     gone_s: float = field(default=300.0, metadata={"says": "seconds until a lost host is back"})
     stores_cores: int = field(default=8, metadata={"says": "cores of the database's machine"})
     threads_connections: int = field(default=6, metadata={"says": "connections of a worker beside 2 a slot"})
@@ -174,8 +175,8 @@ def simulate(times: Sequence[float], day: Day, mean_s: float, chance: random.Ran
             heapq.heappush(free, (loss + day.gone_s, slot))
         if first:
             waits.append(start - came)
-            starts.append(start)
-            longest = max(longest, _queue(starts, came))
+            starts.append(max(start, starts[-1] if starts else start))  # who came first begins first
+            longest = max(longest, len(starts) - bisect_right(starts, came))
     waits.sort()
     return Result(
         finished=len(waits),
@@ -201,16 +202,6 @@ def _take(
         if back_at is None:
             return start, slot
         heapq.heappush(free, (back_at, slot))
-
-
-def _queue(starts: list[float], now: float) -> int:
-    """How many of the jobs that came so far have not begun; starts are nearly in order."""
-    count = 0
-    for start in reversed(starts):
-        if start <= now:
-            break
-        count += 1
-    return count
 
 
 def _at(ordered: Sequence[float], share: float) -> float:

@@ -259,9 +259,8 @@ def test_a_defect_in_a_step_is_logged_once_and_the_job_waits_for_its_lease(stack
     before = _samples(stack.metrics(stack.worker.log))
     lines = stack.worker.log.read_text().count("\n")
     job_id = stack.table.add("print(1)", limits={"timeout_s": "no number"})
-    eventually(
-        lambda: '"a step failed' in "".join(stack.worker.log.read_text().splitlines()[lines:]), "it fails"
-    )
+    stack.broker.ring(job_id)
+    eventually(lambda: "a step failed" in stack.worker.log.read_text(), "it fails")
     told = [json.loads(line) for line in stack.worker.log.read_text().splitlines()[lines:]]
     mine = [each for each in told if each["level"] == "ERROR"]
     assert [(each["job_id"], each["trace_id"]) for each in mine] == [(str(job_id), job_id.hex)]
