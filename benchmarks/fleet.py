@@ -27,7 +27,7 @@ LEASE_S = 30.0
 class Costs:
     """CPU of one job in seconds, as docs/performance.md has them, and what one machine has."""
 
-    fresh_cpu_s: float = field(default=0.170, metadata={"says": "CPU on the worker's host, fresh container"})
+    fresh_cpu_s: float = field(default=0.270, metadata={"says": "CPU on the worker's host, fresh container"})
     reused_cpu_s: float = field(default=0.009, metadata={"says": "CPU on the worker's host, recycled cell"})
     database_cpu_s: float = field(default=0.0028, metadata={"says": "CPU of PostgreSQL for a job"})
     broker_cpu_s: float = field(default=0.0007, metadata={"says": "CPU of Valkey for a job"})
