@@ -53,7 +53,7 @@ def fuzz(
     """Try everything once; the exit status of Schemathesis, 0 where nothing was found.
 
     `examples`: of each operation. What it says is printed when it is done. One worker only: that repeats the
-    same requests for the same seed, and in some releases of Python 3.11 threads that parse at the same time fail.
+    same requests for the same seed, and in some releases of Python 3.11 two threads that parse at once fail.
     """
     words = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{fuzzed.server.url}/openapi.json"),
