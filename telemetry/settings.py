@@ -1,6 +1,6 @@
 """What every process can be told of metrics and traces."""
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -26,3 +26,19 @@ class TelemetrySettings(BaseSettings):
     traces_ratio: float = Field(
         default=1.0, ge=0, le=1, description="Share of jobs that are traced where the client does not say."
     )
+
+
+def load_telemetry() -> TelemetrySettings:
+    """The settings that the environment gives.
+
+    Raises:
+        SystemExit: one is wrong; says which, and not what it is.
+    """
+    try:
+        return TelemetrySettings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"RETORT_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}"
+            for each in error.errors(include_url=False, include_input=False)
+        )
+        raise SystemExit(f"cannot start with these settings: {wrong}") from None

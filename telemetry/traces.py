@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from telemetry import context
 from telemetry.context import Parent
-from telemetry.settings import TelemetrySettings
+from telemetry.settings import TelemetrySettings, load_telemetry
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -87,10 +87,10 @@ def open_traces(service: str, instance: str, settings: TelemetrySettings | None 
     """Send spans from now on, if the settings say where to.
 
     Raises:
-        SystemExit: OpenTelemetry is not installed.
+        SystemExit: OpenTelemetry is not installed, or a setting is wrong.
     """
     global _on
-    settings = settings or TelemetrySettings()
+    settings = settings or load_telemetry()
     if settings.traces_url is None or _on is not None:
         return
     try:

@@ -19,7 +19,7 @@ from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from storage.store import Storage, default_url
 from telemetry import scrape, traces
-from telemetry.settings import TelemetrySettings
+from telemetry.settings import load_telemetry
 from worker import asking, housekeeping, meters, watched
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
@@ -212,7 +212,7 @@ class Wiring:
 
 def _tell(settings: WorkerSettings, closing: ExitStack, ours: scrape.Watched) -> dict[str, str]:
     """Open what tells of this process, where the settings say so; what to report of it."""
-    telemetry = TelemetrySettings()
+    telemetry = load_telemetry()
     traces.open_traces("retort-worker", settings.instance, telemetry)
     closing.callback(traces.close_traces)
     meters.REGISTRY.register(ours)

@@ -8,6 +8,7 @@ import time
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain import logs
 from domain.sealing import Sealer, Unsealable
 from domain.webhooks import sign
 from worker.hooks import meters
@@ -83,7 +84,7 @@ class Delivering:
             )
         )
         for message in taken:
-            task = asyncio.create_task(self._deliver(message))
+            task = asyncio.create_task(self._deliver(message), name=str(message.id))
             self._under_way.add(task)
             task.add_done_callback(self._done)
         return len(taken)
@@ -92,21 +93,23 @@ class Delivering:
         self._under_way.discard(task)
         self._ended.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a message was left to be taken again", exc_info=error)
+            told = {"delivery_id": task.get_name()}
+            log.error("a message was left to be taken again", exc_info=error, extra=told)
 
     async def _deliver(self, message: Message) -> None:
-        began = time.monotonic()
-        meters.UNDER_WAY.inc()
-        try:
-            answer = await self._send(message)
-        finally:
-            meters.UNDER_WAY.dec()
-        meters.sent(answer.error is None, time.monotonic() - began)
-        try:
-            await asyncio.to_thread(lambda: self._record(message, answer))
-        except SQLAlchemyError as error:
-            # Its token ends, and somebody sends it again.
-            log.warning("what came of a message was not recorded: %s", type(error).__name__)
+        with logs.ids(delivery_id=str(message.id)):
+            began = time.monotonic()
+            meters.UNDER_WAY.inc()
+            try:
+                answer = await self._send(message)
+            finally:
+                meters.UNDER_WAY.dec()
+            meters.sent(answer.error is None, time.monotonic() - began)
+            try:
+                await asyncio.to_thread(lambda: self._record(message, answer))
+            except SQLAlchemyError as error:
+                # Its token ends, and somebody sends it again.
+                log.warning("what came of a message was not recorded: %s", type(error).__name__)
 
     async def _send(self, message: Message) -> Answer:
         try:

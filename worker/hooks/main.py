@@ -8,7 +8,7 @@ import sys
 from domain.logs import configure
 from domain.sealing import sealer_of
 from telemetry.scrape import serve
-from telemetry.settings import TelemetrySettings
+from telemetry.settings import load_telemetry
 from worker.hooks import meters
 from worker.hooks.delivering import Delivering
 from worker.hooks.outbox import Outbox
@@ -33,7 +33,7 @@ async def run(settings: HookSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, delivering.stop)
-    telemetry = TelemetrySettings()
+    telemetry = load_telemetry()
     served = None
     if telemetry.metrics_port is not None:
         served = serve(meters.REGISTRY, telemetry.metrics_host, telemetry.metrics_port)
