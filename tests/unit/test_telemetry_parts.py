@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import urllib.request
+from typing import Any
 
 import pytest
 from prometheus_client import Gauge
@@ -106,9 +107,9 @@ def test_a_port_that_is_taken_leads_to_the_next() -> None:
 
 
 def test_ids_are_in_every_line_of_a_block_and_a_lines_own_come_first() -> None:
-    def line(**extra: str) -> dict[str, str]:
+    def line(**extra: str) -> dict[str, Any]:
         record = logging.makeLogRecord({"msg": "said", "levelname": "INFO", "name": "n", **extra})
-        found: dict[str, str] = json.loads(logs.JsonFormatter().format(record))
+        found: dict[str, Any] = json.loads(logs.JsonFormatter().format(record))
         return found
 
     with logs.ids(job_id="a", trace_id=None):
