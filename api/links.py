@@ -19,11 +19,11 @@ _MAKERS: dict[tuple[str, str], str] = {
     ("post", "/v1/keys/{key_id}/rotate"): "/v1/keys/{key_id}",
 }
 
-#: Parameters of paths that the answer has under another name than `id`, or that are always the same.
-_ELSEWHERE = {"webhook_id": "$response.body#/webhook_id", "number": 1}
+#: Parameters of paths that the answer has under another name than `id`.
+_ELSEWHERE = {"webhook_id": "$response.body#/webhook_id"}
 
-#: Parameters that no answer tells.
-_UNKNOWN = frozenset({"name"})
+#: Parameters that no answer tells. A new job has no attempt yet; its first one is there when it has ended.
+_UNKNOWN = frozenset({"name", "number"})
 
 
 def add_links(paths: dict[str, dict[str, Any]]) -> None:
