@@ -49,23 +49,14 @@ TOKENS = _counter("retort_model_tokens", "Tokens, as gateways count them.", "gat
 COST = _counter("retort_model_cost_usd", "US dollars, as far as prices are known.", "gateway", "model")
 
 
-def image_name(tag: str) -> str:
-    """An image without its hash: what a label may be.
-
-    >>> image_name("retort/python:abc123")
-    'python'
-    """
-    return tag.rpartition("/")[2].partition(":")[0]
-
-
 def ended(state: State, verdict: str | None, language: str) -> None:
     """Count a job that ended."""
     ENDED.labels(state.value, verdict or NONE, language).inc()
 
 
 def lent(image: str, profile: str, runtime: str, start: str) -> None:
-    """Count a job that got a cell."""
-    LENT.labels(image_name(image), profile, runtime, start).inc()
+    """Count a job that got a cell; `image` without its hash."""
+    LENT.labels(image, profile, runtime, start).inc()
 
 
 def called(record: CallRecord) -> None:

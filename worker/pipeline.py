@@ -23,6 +23,7 @@ from worker.live import Live
 from worker.memory import Memory
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Input, Program
+from worker.sandbox.statistics import image_name
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import CPU, WALL, decide
 from worker.store import ClaimedJob, Store
@@ -130,7 +131,7 @@ class Pipeline:
                     code=step.harnessed.code.encode(),
                     caller=str(job.caller_id) if job.reuse == "caller" else None,
                 )
-                meters.lent(lent.cell.spec.image, job.profile, job.runtime.value, _how(lent))
+                meters.lent(image_name(lent.cell.spec.image), job.profile, job.runtime.value, _how(lent))
                 span.set(
                     {words.IMAGE: lent.cell.spec.image, words.START: lent.start, words.REUSED: lent.reused}
                 )

@@ -13,9 +13,15 @@ from worker.model.shared import Script, Shared
 _FILL = Script("""
 local now = now_us()
 local window = cjson.decode(ARGV[1])
-local requests = redis.call('ZCOUNT', KEYS[1] .. ':log', '(' .. string.format('%.0f', now - window), '+inf')
+local since = string.format('%.0f', now - window)
+local requests = redis.call('ZCOUNT', KEYS[1] .. ':log', '(' .. since, '+inf')
 local flying = redis.call('ZCOUNT', KEYS[1] .. ':fly', '(' .. string.format('%.0f', now), '+inf')
-return {requests, tonumber(redis.call('HGET', KEYS[1] .. ':tokens', 'sum') or 0), flying}
+local tokens = tonumber(redis.call('HGET', KEYS[1] .. ':tokens', 'sum') or 0)
+-- What has left the window is still in the sum until the next call.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1] .. ':log', '-inf', since)) do
+  tokens = tokens - tonumber(redis.call('HGET', KEYS[1] .. ':tokens', id) or 0)
+end
+return {requests, tokens, flying}
 """)
 
 
