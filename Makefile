@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test pictures gateways lint images compose configuration bench hostile fuzz soak crowd clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose configuration bench hostile fuzz soak crowd faults clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,7 @@ lint: $(STAMP) ## Check style and types
 	@.venv/bin/mypy
 
 TIER ?= runc
+FAULT_TIMES := $(or $(TIMES),20)
 TIMES ?= 1
 
 hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
@@ -73,6 +74,13 @@ crowd: $(STAMP) ## Run 1,000 tasks at once against a gateway that keeps a strict
 	@$(RETORT) engine ensure
 	@$(PY) -m worker.sandbox.images build --quiet
 	@$(PY) -m tests.crowd.run $(ARGS)
+
+ONLY ?=
+
+faults: $(STAMP) ## Hurt every part of the running service, 20 times in each way (TIMES=1, ONLY=F02,F14)
+	@$(RETORT) engine ensure
+	@$(PY) -m worker.sandbox.images build --quiet
+	@$(PY) -m tests.faults.run --times $(FAULT_TIMES) --only '$(ONLY)' $(ARGS)
 
 bench: $(STAMP) ## Measure; give the machine to it alone (ARGS=--quick for a trial)
 	@$(RETORT) engine ensure

@@ -51,6 +51,9 @@ class QuotasRequest(Strict):
         default=None,
         description="US dollars that models may cost in a UTC day; a number, or decimal text.",
     )
+    model_tokens_per_minute: Whole | None = Field(
+        default=None, description="Tokens, in and out, that calls of models may have in any minute."
+    )
     retention_days: int | None = Field(
         default=None, ge=1, le=36_500, description="Days for which jobs are kept after their end."
     )
@@ -102,6 +105,7 @@ class QuotasAnswer(Answer):
     queued: int | None = None
     execution_s_per_day: float | None = None
     model_usd_per_day: str | None = None
+    model_tokens_per_minute: int | None = None
     retention_days: int | None = None
     ceilings: dict[str, float] = {}
     allowed: dict[str, list[str]] = {}

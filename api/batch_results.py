@@ -17,9 +17,14 @@ _LOOKED_UP = 200
 _READ_BYTES = 2 * 2**20
 
 
+def batch_path(batch_id: UUID) -> str:
+    """Where a batch is."""
+    return f"/v1/batches/{batch_id}"
+
+
 def summary(row: Any) -> documents.Document:
     """A batch as lists show it."""
-    path = f"/v1/batches/{row.id}"
+    path = batch_path(row.id)
     return {
         "id": row.id,
         "name": row.name,

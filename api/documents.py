@@ -148,20 +148,19 @@ def leavings(job_id: UUID, values: Mapping[str, Any], attempt: int | None = None
     told = values.get("left_out") or {"files": {}, "more": 0}
     return {
         "artifacts": [
-            {
-                "name": kept["name"],
-                "size": kept["size"],
-                "media_type": kept["media_type"],
-                "sha256": kept["sha256"],
-                "base64": None,
-                "links": {"self": artifact_path(job_id, kept["name"], attempt)},
-            }
+            {**artifact(job_id, kept, attempt), "base64": None}
             for kept in values.get("a_kept") or values.get("kept") or ()
         ],
         "left_out": [{"name": name, "reason": why} for name, why in told["files"].items()],
         "left_out_more": told["more"],
         "results": values.get("results") or [],
     }
+
+
+def artifact(job_id: UUID, kept: Mapping[str, Any], attempt: int | None = None) -> Document:
+    """What is told of an artifact; its link names the attempt where it is given."""
+    told = {name: kept[name] for name in ("name", "size", "media_type", "sha256")}
+    return {**told, "links": {"self": artifact_path(job_id, kept["name"], attempt)}}
 
 
 def artifact_path(job_id: UUID, name: str, attempt: int | None = None) -> str:

@@ -17,8 +17,9 @@ from sse_starlette.event import ServerSentEvent
 
 from api import statements
 from api.auth import Caller
+from api.documents import artifact
 from api.problems import Kind, Problem
-from api.progress import STREAMS, Part, Place, Step, Stream, kept_parts, steps_of, text_of
+from api.progress import STREAMS, Ended, Part, Place, Step, Stream, kept_parts, steps_of, text_of
 from api.services import Services
 from api.waiting import Watcher
 from domain.bell import Output, output_key
@@ -42,7 +43,7 @@ class Progress:
         self._job_id = job_id
         self.place = place
         self._job: Any = None
-        self._attempts: list[dict[str, Any]] = []
+        self._attempts: list[Ended] = []
         self._entry: bytes | str = "-"  # of live output, the next to read
         self._missed: set[Stream] = set()
 
@@ -56,16 +57,16 @@ class Progress:
         if row is None:
             return False
         if self._job is None or row.attempts != len(self._attempts):
-            rows = await self._services.database.all(statements.ATTEMPTS, self._ids)
-            short = [
-                {name: getattr(each, name) for name in statements.SHORT_ATTEMPT}
-                for each in rows
-                if each.number is not None
-            ]
+            rows = await self._services.database.all(statements.ENDED_ATTEMPTS, self._ids)
             # Those that came after the row was read wait until the next look.
-            self._attempts = short[: row.attempts]
+            self._attempts = [self._ended(each) for each in rows if each.number is not None][: row.attempts]
         self._job = row
         return True
+
+    def _ended(self, row: Any) -> Ended:
+        short = {name: getattr(row, name) for name in statements.SHORT_ATTEMPT}
+        kept = tuple(artifact(self._job_id, each, row.number) for each in row.a_kept or ())
+        return Ended(short, row.artifacts, kept)
 
     @property
     def ended(self) -> bool:
@@ -96,6 +97,9 @@ class Progress:
         steps = steps_of(self._job, self._attempts)
         while self.place.step < len(steps):
             step = steps[self.place.step]
+            if step is None:
+                self.place = Place(self.place.step + 1)
+                continue
             if step.attempt is not None:
                 async for event in self._rest_of(step.attempt):
                     yield event

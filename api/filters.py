@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, or_
 
 from api.problems import FieldError, invalid
+from domain.searching import TEXT, found
 from domain.tables import jobs
 
 FILTERS = ("state", "verdict", "language", "model", "label", "batch", "since", "until", "text")
@@ -56,7 +57,7 @@ def _label(value: str) -> ColumnElement[bool]:
     label, equals, wanted = value.partition("=")
     if not label:
         raise invalid(FieldError("label", "must be NAME or NAME=VALUE"))
-    return jobs.c.labels.contains({label: wanted}) if equals else jobs.c.labels.has_key(label)
+    return found(jobs.c.labels.contains({label: wanted}) if equals else jobs.c.labels.has_key(label))
 
 
 def moment(name: str, value: str) -> datetime:
@@ -74,4 +75,4 @@ def moment(name: str, value: str) -> datetime:
 def _text(value: str) -> ColumnElement[bool]:
     if not 1 <= len(value) <= MOST_TEXT:
         raise invalid(FieldError("text", "has the wrong length", f"from 1 to {MOST_TEXT} characters"))
-    return or_(*(jobs.c[name].icontains(value, autoescape=True) for name in ("code", "task", "reason")))
+    return found(TEXT.icontains(value, autoescape=True))

@@ -17,10 +17,13 @@ from api.filters import FILTERS, condition
 from api.problems import FieldError, invalid
 from api.queries import one_of, query_of, whole_number
 from domain.languages import split_wish
+from domain.searching import INDEXED
 from domain.states import State, Verdict
 
 DEFAULT_LIMIT = 50
 MOST_LIMIT = 200
+#: Jobs among which a text of one or two characters is looked for.
+NEWEST = 5000
 _VERSION = b"\x01"
 _PATH = "/v1/jobs"
 _VERSIONED = re.compile(r"[a-z]+(@[a-z0-9.]{1,32})?")
@@ -86,10 +89,18 @@ class Page:
             also=tuple(condition(name, value) for name, value in filters.items()),
         )
 
-    def statement(self, caller_id: UUID) -> Select[Any]:
+    def statement(self, caller_id: UUID, *also: ColumnElement[bool]) -> Select[Any]:
         """Selects one job more than the page shows: whether it exists says whether there is a next page."""
         below = None if self.cursor is None else read_cursor(self.cursor)
-        return statements.list_jobs(caller_id, below=below, most=self.limit + 1, also=self.also)
+        # No index has texts that are so short.
+        short = len(self.filters.get("text", " " * INDEXED)) < INDEXED
+        return statements.list_jobs(
+            caller_id,
+            below=below,
+            most=self.limit + 1,
+            also=(*self.also, *also),
+            newest=NEWEST if short else None,
+        )
 
     def document(self, rows: Sequence[Row[Any]]) -> documents.Document:
         """The page as clients read it."""

@@ -68,17 +68,43 @@ class Step:
     attempt: int | None = None
 
 
-def steps_of(job: Any, attempts: list[dict[str, Any]]) -> list[Step]:
-    """The events of a job as it stands, but for output; `attempts` in short form and in order."""
-    steps = [Step("state", {"state": State.QUEUED, "at": job.created_at})]
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that ended: itself in short form, how many files it left, and those that are still kept."""
+
+    short: dict[str, Any]
+    left: int = 0
+    artifacts: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Which it is, from 1."""
+        return int(self.short["number"])
+
+
+def steps_of(job: Any, attempts: list[Ended]) -> list[Step | None]:
+    """The events of a job as it stands, but for output; `attempts` in order.
+
+    None stands where an event was that cannot be told any more: its artifact is no longer kept. So the places
+    of all others stay what they were.
+    """
+    steps: list[Step | None] = [Step("state", {"state": State.QUEUED, "at": job.created_at})]
     if job.started_at is not None:
         first = State.GENERATING if job.task is not None else State.RUNNING
         steps.append(Step("state", {"state": first, "at": job.started_at}))
-    steps += [Step("attempt", attempt, attempt["number"]) for attempt in attempts]
+    for attempt in attempts:
+        steps.append(Step("attempt", attempt.short, attempt.number))
+        steps += _artifacts_of(attempt)
     if job.state in FINAL_STATES:
         steps.append(Step("state", {"state": job.state, "at": job.finished_at}))
         steps.append(Step("done", {"state": job.state, "verdict": job.verdict, "reason": job.reason}))
     return steps
+
+
+def _artifacts_of(attempt: Ended) -> list[Step | None]:
+    told = [Step("artifact", {"attempt": attempt.number, **kept}) for kept in attempt.artifacts]
+    # Retention takes them in the order in which they are told, so what is gone came first.
+    return [None] * (attempt.left - len(told)) + told
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def _of_task(row: Any) -> dict[str, Any]:
         "fallbacks": None if policy.fallbacks is None else list(policy.fallbacks),
         "max_attempts": policy.max_attempts,
         "preset": policy.preset,
+        **{name: getattr(policy, name) for name in policy.asked},
         "larger_profile": policy.larger_profile,
         "check": row.check_by,
         "budget_usd": None if row.budget_usd is None else str(row.budget_usd),

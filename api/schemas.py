@@ -141,6 +141,19 @@ class JobRequest(_Strict):
     preset: Text | None = Field(
         default=None, max_length=100, description="Of a task: named settings for the model."
     )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Of a task: of its models, in place of the preset's; a model that takes none gets none.",
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Of a task: of one answer, in place of the preset's; at most what the model can give.",
+    )
     larger_profile: bool = Field(
         default=False,
         description="Of a task: after a timeout or lack of memory it may move to the profile's larger one.",
@@ -329,6 +342,7 @@ class Policy(_Answer):
     top_p: float | None
     max_tokens: int | None
     larger_profile: bool
+    asked: list[str] = Field(default=[], description="Which of these the request gave in place of the preset.")
 
 
 class Check(_Answer):

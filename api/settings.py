@@ -8,13 +8,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
 from domain.batches import MOST_JOBS
-from domain.reach import Reach
+from domain.reach import ReachSettings
 from domain.states import Runtime
 
 MIB = 2**20
 
 
-class Settings(BaseSettings):
+class Settings(ReachSettings, BaseSettings):
     """What an operator may choose. Both URLs are required; they may hold passwords, so they never print."""
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
@@ -97,10 +97,6 @@ class Settings(BaseSettings):
     webhook_key_file: Path | None = Field(
         default=None, description="Or a file of keys, one a line; the first one seals."
     )
-    webhook_networks: str = Field(
-        default="", description="Networks that webhooks may lead to beside the Internet, with commas between."
-    )
-    webhook_http: bool = Field(default=False, description="Whether they may lead to http://.")
 
     trusted_proxies: str = Field(
         default="", description="Networks whose X-Forwarded-For is believed, with commas between."
@@ -132,17 +128,6 @@ class Settings(BaseSettings):
     def _with_password(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
         name = str(info.field_name).replace("_url", "_password_file")
         return SecretStr(with_password(url.get_secret_value(), info.data.get(name)))
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _networks(cls, text: str) -> str:
-        Reach.of(text)
-        return text
-
-    @property
-    def reach(self) -> Reach:
-        """Where webhooks may lead."""
-        return Reach.of(self.webhook_networks)
 
 
 def load_settings() -> Settings:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     literal_column,
     select,
 )
@@ -207,25 +208,45 @@ CALLS: Executable = (
 )
 
 #: id, caller_id -> the job's id and its attempts in short form; one row of nulls where it has none.
-ATTEMPTS: Executable = (
+ATTEMPTS: Select[Any] = (
     select(jobs.c.id, *(_exact(attempts.c[name]) for name in SHORT_ATTEMPT))
     .outerjoin(attempts, attempts.c.job_id == jobs.c.id)
     .where(jobs.c.id == bindparam("id"), jobs.c.caller_id == bindparam("caller_id"))
     .order_by(attempts.c.number)
 )
 
+#: id, caller_id -> the same, with how many files each left, and those of them that are kept.
+ENDED_ATTEMPTS: Executable = ATTEMPTS.add_columns(attempts.c.artifacts, _kept())
+
 
 def list_jobs(
-    caller_id: UUID, *, below: UUID | None, most: int, also: Sequence[ColumnElement[bool]]
+    caller_id: UUID,
+    *,
+    below: UUID | None,
+    most: int,
+    also: Sequence[ColumnElement[bool]],
+    newest: int | None = None,
 ) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on, of which all this is also true."""
-    found = (
+    """A caller's jobs, newest first, from below an id on, of which all this is also true.
+
+    `newest`: no others are looked at than so many of all of the caller's.
+
+    Which they are is found first, in an index if it has all that is asked for; only those are read.
+    """
+    found = select(jobs.c.id).where(jobs.c.caller_id == caller_id, *also)
+    if below is not None:
+        found = found.where(jobs.c.id < below)
+    if newest is not None:
+        every = jobs.alias("every")
+        of_caller = select(every.c.id).where(every.c.caller_id == caller_id).order_by(every.c.id.desc())
+        last = of_caller.offset(newest - 1).limit(1).scalar_subquery()
+        found = found.where(jobs.c.id >= func.coalesce(last, literal(UUID(int=0), Uuid)))
+    page = found.order_by(jobs.c.id.desc()).limit(most).subquery("page")
+    return (
         select(*(jobs.c[name] for name in _SUMMARY))
-        .where(jobs.c.caller_id == caller_id, *also)
+        .join(page, page.c.id == jobs.c.id)
         .order_by(jobs.c.id.desc())
-        .limit(most)
     )
-    return found if below is None else found.where(jobs.c.id < below)
 
 
 # --- files and artifacts ------------------------------------------------------------------------------

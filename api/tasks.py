@@ -22,6 +22,8 @@ TASK_FIELDS = (
     "budget_usd",
     "check",
     "preset",
+    "temperature",
+    "max_tokens",
     "larger_profile",
 )
 
@@ -177,6 +179,9 @@ class TaskIntake:
         if preset is not None:
             card = self._catalogue.find(model)
             settings = preset.settings_for(card if card is not None else self._catalogue.models[preset.model])
+        asked = {name: getattr(request, name) for name in ("temperature", "max_tokens")}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        settings |= asked
         return Policy(
             model=model,
             route=request.route,
@@ -187,6 +192,7 @@ class TaskIntake:
             temperature=settings.get("temperature"),
             top_p=settings.get("top_p"),
             max_tokens=settings.get("max_tokens"),
+            asked=tuple(asked),
             larger_profile=request.larger_profile,
         )
 

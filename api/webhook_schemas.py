@@ -95,6 +95,7 @@ class DeliveryLinks(Answer):
 
     webhook: str
     job: str | None
+    batch: str | None
 
 
 class Delivery(Answer):
@@ -103,6 +104,7 @@ class Delivery(Answer):
     id: UUID
     webhook_id: UUID
     job_id: UUID | None
+    batch_id: UUID | None
     event: str
     state: Literal["waiting", "delivered", "failed"]
     attempts: int = Field(description="Since it was made, or last delivered again.")

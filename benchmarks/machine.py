@@ -92,7 +92,7 @@ def facts(engine: Engine, root: Path) -> dict[str, Any]:
         },
         "storage": info.get("Driver"),
         "cgroup": info.get("CgroupVersion"),
-        "revision": _revision(root),
+        "revision": revision(root),
         "load_average": load_average(),
         "busy_share": share,
     }
@@ -103,7 +103,7 @@ def _cpu_model() -> str:
     return found[1] if found else platform.machine()
 
 
-def _revision(root: Path) -> str | None:
+def revision(root: Path) -> str | None:
     """The commit, with a plus sign if files differ from it; None outside a checkout."""
     try:
         commit = _git(root, "rev-parse", "--short=12", "HEAD")

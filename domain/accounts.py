@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
+from domain.paging import newest_first
 from domain.tables import api_keys, callers
 
 #: Seconds between two notes that a key is in use.
@@ -97,12 +98,8 @@ SET_QUOTAS: Executable = (
     .returning(callers)
 )
 
-_below = or_(cast(bindparam("b_below"), Uuid).is_(None), callers.c.id < cast(bindparam("b_below"), Uuid))
-
 #: below (an id or null), most -> callers, newest first.
-LIST_CALLERS: Executable = (
-    select(callers).where(_below).order_by(callers.c.id.desc()).limit(bindparam("b_most", type_=Integer))
-)
+LIST_CALLERS: Executable = newest_first(select(callers), callers.c.id)
 
 # --- keys ---------------------------------------------------------------------------------------------
 
@@ -139,18 +136,16 @@ CREATE_KEY: Executable = (
 )
 
 #: below (a key's id or null), caller_id (or null: of all), most -> keys and their callers' names, newest first.
-LIST_KEYS: Executable = (
+LIST_KEYS: Executable = newest_first(
     select(*KEY_COLUMNS, callers.c.name, callers.c.runtime)
     .join(callers)
     .where(
-        or_(cast(bindparam("b_below"), Uuid).is_(None), api_keys.c.id < cast(bindparam("b_below"), Uuid)),
         or_(
             cast(bindparam("b_caller_id"), Uuid).is_(None),
             api_keys.c.caller_id == cast(bindparam("b_caller_id"), Uuid),
         ),
-    )
-    .order_by(api_keys.c.id.desc())
-    .limit(bindparam("b_most", type_=Integer))
+    ),
+    api_keys.c.id,
 )
 
 #: id -> the key with its caller's name.

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import (
     Executable,
     Integer,
+    Select,
     Text,
     Uuid,
     and_,
@@ -13,13 +14,12 @@ from sqlalchemy import (
     column,
     func,
     insert,
-    or_,
     select,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.statements import UNFINISHED
+from domain.paging import newest_first
 from domain.tables import attempts, batches, jobs
 
 #: Jobs of one batch; a setting may allow fewer.
@@ -56,14 +56,18 @@ INSERT_BATCH: Executable = (
 #: id, caller_id -> the batch, unless it is another caller's.
 GET_BATCH: Executable = select(batches).where(_of_caller)
 
-_below = or_(cast(bindparam("b_below"), Uuid).is_(None), batches.c.id < cast(bindparam("b_below"), Uuid))
-
 #: caller_id, below (an id or null), most -> a caller's batches, newest first.
-LIST_BATCHES: Executable = (
-    select(batches)
-    .where(batches.c.caller_id == bindparam("b_caller_id", type_=Uuid), _below)
-    .order_by(batches.c.id.desc())
-    .limit(bindparam("b_most", type_=Integer))
+LIST_BATCHES: Select[Any] = newest_first(
+    select(batches).where(batches.c.caller_id == bindparam("b_caller_id", type_=Uuid)), batches.c.id
+)
+
+#: The same -> with how many of its jobs have not ended.
+LIST_PROGRESS: Executable = LIST_BATCHES.add_columns(
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.batch_id == batches.c.id, ~_final)
+    .scalar_subquery()
+    .label("unfinished")
 )
 
 #: batch_id -> state, verdict, jobs: how many there are of each; what they cost, whether that is all of it, and
@@ -82,7 +86,7 @@ COUNT: Executable = (
 )
 
 #: batch_id -> one of its jobs that has not ended, if there is any.
-ANY_UNFINISHED: Executable = select(jobs.c.id).where(_in_batch, UNFINISHED).limit(1)
+ANY_UNFINISHED: Executable = select(jobs.c.id).where(_in_batch, ~_final).limit(1)
 
 #: batch_id -> its jobs that some worker has.
 LEASED: Executable = select(jobs.c.id).where(_in_batch, jobs.c.lease_token.is_not(None))

@@ -44,6 +44,9 @@ FAIR_LOCK = 0x66616972
 LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK))
 
 _queued = jobs.c.state == State.QUEUED.value
+#: A job that was postponed has its next ring ahead, and stands in nobody's way until then. (`now()` is when a
+#: transaction began, which may have waited for a lock since.)
+_due = jobs.c.rung_at <= func.clock_timestamp()
 
 
 def _same_queue() -> ColumnElement[bool]:
@@ -58,7 +61,7 @@ def _same_queue() -> ColumnElement[bool]:
         return jobs.c[name] == select(named.c[name]).where(named.c.id == this).scalar_subquery()
 
     tier = or_(jobs.c.next_state != State.RUNNING.value, same("runtime"))
-    return and_(_queued, SERVED, same("next_state"), same("priority"), tier)
+    return and_(_queued, _due, SERVED, same("next_state"), same("priority"), tier)
 
 
 _fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")

@@ -5,7 +5,7 @@
 >>> DEFAULTS = Quotas(queued=100, requests_per_s=10, burst=20)
 >>> Quotas(queued=5).over(DEFAULTS)  # doctest: +NORMALIZE_WHITESPACE
 Quotas(requests_per_s=10, burst=20, running=None, queued=5, execution_s_per_day=None, model_usd_per_day=None,
-       retention_days=None, ceilings={}, allowed={})
+       model_tokens_per_minute=None, retention_days=None, ceilings={}, allowed={})
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ class Quotas:
         queued: jobs that wait.
         execution_s_per_day: seconds of wall time of programs in one UTC day.
         model_usd_per_day: US dollars that models may cost in one UTC day, a decimal as text.
+        model_tokens_per_minute: tokens, in and out, that calls of models may have in any minute.
         retention_days: days for which jobs are kept after their end, with all that they left.
         ceilings: the highest value of each limit of a job, by the limit's name.
         allowed: the values that a field of a request may have (`profile`, `language`), by the field's name.
@@ -47,6 +48,7 @@ class Quotas:
     queued: int | None = None
     execution_s_per_day: float | None = None
     model_usd_per_day: str | None = None
+    model_tokens_per_minute: int | None = None
     retention_days: int | None = None
     ceilings: Mapping[str, float] = field(default_factory=dict)
     allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)

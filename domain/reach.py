@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from pydantic import BaseModel, Field, field_validator
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -95,3 +97,23 @@ def _embedded(address: IPv6Address) -> Address | None:
 
 def _within(address: Address, networks: Iterable[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
+
+
+class ReachSettings(BaseModel):
+    """What an operator allows beside the Internet: for who checks URLs of webhooks, and for who sends there."""
+
+    webhook_networks: str = Field(
+        default="", description="Networks that may be reached beside the Internet, with commas between."
+    )
+    webhook_http: bool = Field(default=False, description="Whether http:// will do.")
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        Reach.of(text)
+        return text
+
+    @property
+    def reach(self) -> Reach:
+        """Where messages may be sent."""
+        return Reach.of(self.webhook_networks)

@@ -44,7 +44,8 @@ from domain.bell import LEASE_S, MAX_CLAIMS, queue_of
 from domain.states import FINAL_STATES, Priority, Runtime, State
 from domain.tables import artifacts, attempts, callers, files, idempotency_keys, jobs, model_calls, workers
 
-_lease_until = func.now() + text(f"interval '{LEASE_S} seconds'")
+#: `b_lease_s` may be left out.
+_lease_until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("b_lease_s", LEASE_S, type_=Double))
 NO_LEASE = {"lease_token": None, "lease_until": None, "leased_by": None}
 MINE = and_(jobs.c.id == bindparam("b_id"), jobs.c.lease_token == bindparam("b_token"))
 # A job has a token exactly while it is leased (the database sees to it), and this is how the index says it.
@@ -104,16 +105,14 @@ _claimed_columns = (
     jobs.c.draft,
     jobs.c.traceparent,
     func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
-    # Of tasks: whether a model was asked before, and what its caller's models may cost in a day.
+    # Of tasks: whether a model was asked before, and the quotas of its caller, which has some of models.
     and_(jobs.c.task.is_not(None), exists().where(model_calls.c.job_id == jobs.c.id)).label("asked"),
     case(
         (
             jobs.c.task.is_not(None),
-            select(callers.c.quotas["model_usd_per_day"].astext)
-            .where(callers.c.id == jobs.c.caller_id)
-            .scalar_subquery(),
+            select(callers.c.quotas).where(callers.c.id == jobs.c.caller_id).scalar_subquery(),
         )
-    ).label("caller_budget_usd"),
+    ).label("caller_quotas"),
 )
 #: Only steps that the worker serves.
 _served = jobs.c.next_state == func.any(bindparam("b_states", type_=ARRAY(Text)))
@@ -195,10 +194,14 @@ def _reclaim() -> Executable:
 #: The same for a job whose worker let its lease expire; records the lost attempt.
 RECLAIM: Executable = _reclaim()
 
-#: tokens -> those that still hold; a token that does not come back has lost its lease.
+#: tokens, ids of their jobs -> the tokens that still hold; one that does not come back has lost its lease.
+#: Where the answer to a claim was lost, another job may be claimed under the same token; that is not extended.
 HEARTBEAT: Executable = (
     update(jobs)
-    .where(jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))))
+    .where(
+        jobs.c.lease_token == func.any(bindparam("tokens", type_=ARRAY(Uuid))),
+        jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
+    )
     .values(lease_until=_lease_until)
     .returning(jobs.c.lease_token)
 )
@@ -357,6 +360,22 @@ def _break_lost() -> Executable:
 
 #: Jobs whose workers were lost too often end; records the last lost attempt of each.
 BREAK_LOST: Executable = _break_lost()
+
+
+def _requeue_lost() -> Executable:
+    lost = _lost(jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Uuid))), jobs.c.claims < MAX_CLAIMS)
+    return (
+        update(jobs)
+        .add_cte(_record(lost))
+        .where(jobs.c.id == lost.c.id)
+        .values(state=State.QUEUED.value, **NO_LEASE)
+        .returning(jobs.c.id)
+    )
+
+
+#: ids -> those whose lease expired: they wait again, and the lost attempts are recorded. While others wait, a
+#: message leads to those, so a job that had to be claimed by its own message might never be.
+REQUEUE_LOST: Executable = _requeue_lost()
 
 
 def _full() -> ColumnElement[bool]:
@@ -523,6 +542,8 @@ def _expire_artifacts() -> Executable:
         select(artifacts.c.id)
         .join(jobs)
         .where(_days_ago(artifacts.c.created_at), ~UNFINISHED)
+        # Those of an attempt in the order in which streams tell them: `api.progress` relies on that.
+        .order_by(artifacts.c.created_at, artifacts.c.job_id, artifacts.c.attempt, artifacts.c.name)
         .limit(bindparam("most", type_=Integer))
     )
     return delete(artifacts).where(artifacts.c.id.in_(old)).returning(artifacts.c.id)

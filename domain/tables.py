@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     ARRAY,
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -25,7 +26,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    event,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -42,12 +45,23 @@ metadata = MetaData(
     },
 )
 
+#: Trigrams, for searching; every PostgreSQL has the extension among its own.
+_trigrams = DDL("CREATE EXTENSION IF NOT EXISTS pg_trgm")  # type: ignore[no-untyped-call]
+event.listen(metadata, "before_create", _trigrams)
+
 
 def _one_of(column: str, values: Iterable[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(v.value) for v in sorted(values))})"
 
 
 _now = func.now()
+
+#: What a text is looked for in: the beginning of code or task, as more would make the index slow to fill, and
+#: the reason.
+SEARCHED = "((left(coalesce(jobs.code, jobs.task), 16384) || ' ') || coalesce(jobs.reason, ''))"
+
+#: What the index on a caller's jobs holds of each beside its key.
+LISTED = ("state", "verdict", "language", "model", "created_at", "started_at", "finished_at")
 
 callers = Table(
     "callers",
@@ -101,14 +115,15 @@ webhooks = Table(
     Index("ix_webhooks_caller_id", "caller_id"),
 )
 
-#: The outbox, and the log of what came of it. A trigger (migration 0007) writes a row within the statement that
-#: ends the job, so there is none without a result, and no result without it.
+#: The outbox, and the log of what came of it. Triggers (migrations 0007, 0009) write a row within the statement
+#: that ends the job, or the last job of a batch: there is none without a result, and no result without it.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
     Column("id", Uuid, primary_key=True),  # UUIDv7; receivers see it as `webhook-id`
     Column("webhook_id", Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE")),  # None: the event is of no job
+    Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),  # None: nor is it of a batch
     Column("event", Text, nullable=False),
     Column("data", JSONB, nullable=False),
     Column("state", Text, nullable=False, server_default="waiting"),
@@ -126,6 +141,7 @@ webhook_deliveries = Table(
     CheckConstraint("token IS NULL OR state = 'waiting'", name="token"),
     Index("ix_webhook_deliveries_webhook_id", "webhook_id", "id"),
     Index("ix_webhook_deliveries_job_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+    Index("ix_webhook_deliveries_batch_id", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     Index("ix_webhook_deliveries_due", "webhook_id", "next_at", postgresql_where=text("state = 'waiting'")),
     Index("ix_webhook_deliveries_created_at", "created_at"),
 )
@@ -152,6 +168,7 @@ batches = Table(
     Column("total", Integer, nullable=False),  # jobs it came with; some may have been deleted since
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     Column("cancelled_at", DateTime(timezone=True)),
+    Column("told_at", DateTime(timezone=True)),  # when webhooks were told of its end; None where none wanted it
     Index("ix_batches_caller_id", "caller_id", "id"),
 )
 
@@ -222,7 +239,18 @@ jobs = Table(
         f"(finished_at IS NOT NULL) = ({_one_of('state', FINAL_STATES)})",
         name="finished_at_iff_final",
     ),
-    Index("ix_jobs_caller_id_id", "caller_id", "id"),
+    # With what lists are narrowed by and what numbers are made of, so that neither reads the rows.
+    Index("ix_jobs_caller_id_id", "caller_id", "id", postgresql_include=LISTED),
+    Index("ix_jobs_tasks", "caller_id", "id", postgresql_where=text("task IS NOT NULL")),
+    # Texts and labels of jobs that have ended (`domain.searching`).
+    Index(
+        "ix_jobs_search",
+        literal_column(SEARCHED.replace("jobs.", "")).label("searched"),
+        "labels",
+        postgresql_using="gin",
+        postgresql_ops={"searched": "gin_trgm_ops"},
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     CheckConstraint("(batch_id IS NULL) = (batch_index IS NULL)", name="batch_index_iff_batch"),
     # By what a message leads to, so that however many batch jobs wait, none is read to find another.
     Index(
@@ -239,6 +267,11 @@ jobs = Table(
         "batch_index",
         unique=True,
         postgresql_where=text("batch_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_jobs_batch_unfinished",
+        "batch_id",
+        postgresql_where=text("batch_id IS NOT NULL AND finished_at IS NULL"),
     ),
     Index("ix_jobs_rerun_of", "rerun_of", postgresql_where=text("rerun_of IS NOT NULL")),
     Index("ix_jobs_queued", "priority", "next_state", "rung_at", postgresql_where=text("state = 'queued'")),
@@ -291,6 +324,8 @@ attempts = Table(
     CheckConstraint(_one_of("verdict", Verdict), name="verdict"),
     CheckConstraint("num_nonnulls(verdict, failure) = 1", name="verdict_or_failure"),
     CheckConstraint("sandbox_start IN ('warm', 'cold')", name="sandbox_start"),
+    # Times for numbers, without reading outputs.
+    Index("ix_attempts_numbers", "job_id", postgresql_include=("wall_s", "sandbox_start_s")),
 )
 
 artifacts = Table(

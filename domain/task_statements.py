@@ -109,7 +109,7 @@ POSTPONE: Executable = (
     .where(MINE)
     .values(
         state=State.QUEUED.value,
-        priority=Priority.BATCH.value,
+        priority=case((bindparam("b_batch", type_=Boolean), Priority.BATCH.value), else_=jobs.c.priority),
         reason=bindparam("b_reason", type_=Text),
         claims=jobs.c.claims - 1,
         rung_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("b_pause_s", type_=Double)),

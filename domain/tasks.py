@@ -41,7 +41,8 @@ class CheckKind(StrEnum):
 class Policy:
     """Which models a task may use and how often. What is None is for the catalogue and the settings to say.
 
-    `larger_profile` allows the move to the profile's larger one after a timeout or lack of memory.
+    `larger_profile` allows the move to the profile's larger one after a timeout or lack of memory. `asked`
+    names the settings of the model that the request itself gave, beside its preset.
     """
 
     model: str = "auto"
@@ -54,6 +55,7 @@ class Policy:
     top_p: float | None = None
     max_tokens: int | None = None
     larger_profile: bool = False
+    asked: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -63,8 +65,9 @@ class Policy:
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `as_dict`; what another version stored beside is left out."""
         known = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
-        if known.get("fallbacks") is not None:
-            known["fallbacks"] = tuple(known["fallbacks"])
+        for name in ("fallbacks", "asked"):
+            if known.get(name) is not None:
+                known[name] = tuple(known[name])
         return cls(**known)
 
 

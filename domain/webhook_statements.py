@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from domain.paging import newest_first
 from domain.tables import webhook_deliveries as deliveries
 from domain.tables import webhooks
 
@@ -35,11 +36,6 @@ WEBHOOK_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(
 _mine = and_(
     webhooks.c.id == bindparam("b_id", type_=Uuid), webhooks.c.caller_id == bindparam("b_caller_id", type_=Uuid)
 )
-
-
-def _below(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    below = cast(bindparam("b_below"), Uuid)
-    return or_(below.is_(None), column < below)
 
 
 #: id, caller_id, url, description, events, secret (sealed) -> the webhook.
@@ -68,11 +64,8 @@ READ: Executable = select(*WEBHOOK_COLUMNS).where(webhooks.c.id == bindparam("b_
 GET: Executable = select(*WEBHOOK_COLUMNS).where(_mine)
 
 #: caller_id, below (an id or null), most -> webhooks, newest first.
-LIST: Executable = (
-    select(*WEBHOOK_COLUMNS)
-    .where(webhooks.c.caller_id == bindparam("b_caller_id", type_=Uuid), _below(webhooks.c.id))
-    .order_by(webhooks.c.id.desc())
-    .limit(bindparam("b_most", type_=Integer))
+LIST: Executable = newest_first(
+    select(*WEBHOOK_COLUMNS).where(webhooks.c.caller_id == bindparam("b_caller_id", type_=Uuid)), webhooks.c.id
 )
 
 
@@ -124,18 +117,16 @@ _of_mine = and_(
 )
 
 #: id (of a webhook), caller_id, below, most, state (or null: any) -> its deliveries, newest first.
-LIST_DELIVERIES: Executable = (
+LIST_DELIVERIES: Executable = newest_first(
     select(*DELIVERY_COLUMNS)
     .join(webhooks, _of_mine)
     .where(
-        _below(deliveries.c.id),
         or_(
             cast(bindparam("b_state"), Text).is_(None),
             deliveries.c.state == cast(bindparam("b_state"), Text),
         ),
-    )
-    .order_by(deliveries.c.id.desc())
-    .limit(bindparam("b_most", type_=Integer))
+    ),
+    deliveries.c.id,
 )
 
 #: id, caller_id, new_id, event, data -> a delivery of its own, whatever the webhook asked for.

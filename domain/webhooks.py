@@ -25,13 +25,16 @@ SECRET_BYTES = 32
 TEST_EVENT = "webhook.test"
 
 #: What a webhook may ask for. A name stands for all that begin with it: `job` for every end of a job,
-#: `job.finished` for every verdict.
+#: `job.finished` for every verdict, `batch` for every end of a batch.
 EVENTS: tuple[str, ...] = (
     "job",
     f"job.{State.FINISHED}",
     *(f"job.{State.FINISHED}.{verdict}" for verdict in Verdict),
     f"job.{State.CANCELLED}",
     f"job.{State.BROKEN}",
+    "batch",
+    f"batch.{State.FINISHED}",
+    f"batch.{State.CANCELLED}",
 )
 
 #: What a webhook gets that asked for nothing.

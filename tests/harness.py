@@ -215,6 +215,7 @@ class Worker:
         """`inside`: a command that runs another one somewhere else, as in a network of its own."""
         self.log = log
         self.instance = instance
+        self._told = False
         given = {
             "database_url": database_url,
             "redis_url": redis_url,
@@ -242,8 +243,10 @@ class Worker:
         return re.search(pattern, self.log.read_text()) is not None
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        self.process.send_signal(signal.SIGTERM)
+        """Ask it to end, once: asked again it would leave its jobs."""
+        if not self._told:
+            self.process.send_signal(signal.SIGTERM)
+        self._told = True
 
     def stop(self) -> int:
         """Ask it to end, and wait until it has; its exit status."""

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from domain.bell import queue_of, queues_of
 from domain.states import State
-from worker import telling
+from worker import faults, telling
 from worker.broker import Bell
 from worker.generating import Generating
 from worker.leases import Leases
@@ -64,6 +64,7 @@ class Steps:
         if job is None:
             return
         self._claimed_at = time.monotonic()
+        faults.at("claimed", job.id)
         try:
             with telling.step(job, self._claimed_at - began):
                 self._step(job)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from domain.ids import new_id
 from domain.results import MOST_BYTES
 from storage.media import media_type
 from storage.store import PIECE, Missing, Storage, StorageError, spool
+from worker import faults
 from worker.sandbox.running import Input
 from worker.store import ClaimedJob
 
@@ -64,6 +65,8 @@ def _fetch(storage: Storage, given: dict[str, Any], copy: IO[bytes]) -> None:
         for piece in storage.read(file_key(UUID(given["file"]))):
             digest.update(piece)
             copy.write(piece)
+    except OSError as e:  # our own disk is full
+        raise StorageError(f"an input cannot be kept here: {e}") from e
     except Missing:
         raise InputGone(f"the input {given['name']!r} was deleted before the job ran") from None
     if digest.hexdigest() != given["sha256"]:
@@ -96,27 +99,40 @@ class Artifacts:
 
     def write(self, data: bytes) -> None:
         """More of it."""
-        assert self._file is not None  # noqa: S101 (Collecting begins a file before it writes)
-        self._file.write(data)
+        if self._file is None:  # given up
+            return
+        try:
+            self._file.write(data)
+        except OSError:  # our own disk is full
+            self._give_up()
         self._digest.update(data)
 
     def end(self) -> None:
         """It is complete: store it."""
-        assert self._file is not None  # noqa: S101
+        if self._file is None:
+            return
         try:
             if self._name == RESULTS:
                 self._file.seek(0)
                 self.results = self._file.read(MOST_BYTES + 1)
             else:
                 self._store(self._file)
+        except OSError:  # as in `write`: some of it was still in memory
+            self._give_up()
         finally:
             self.drop()
 
     def drop(self) -> None:
         """Forget the file under way."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what it cannot write any more is not needed
+                file.close()
+
+    def _give_up(self) -> None:
+        log.exception("an artifact was not stored")
+        self.not_stored[self._name] = LeftOut.NOT_STORED
+        self.drop()
 
     def _store(self, file: IO[bytes]) -> None:
         file.seek(0)
@@ -125,9 +141,9 @@ class Artifacts:
         try:
             self._storage.put(artifact_key(made), file)
         except StorageError:
-            log.exception("an artifact was not stored")
-            self.not_stored[self._name] = LeftOut.NOT_STORED
+            self._give_up()
             return
+        faults.at("artifact_stored")
         self.kept.append(
             {
                 "id": str(made),

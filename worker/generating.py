@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from domain.bell import queue_of
 from domain.states import Outcome, State
 from domain.tasks import Draft, Reason
+from worker import faults
 from worker.broker import Bell
 from worker.calls import Answer, answer_of, call_columns, stored_answer, tell
 from worker.history import NO_CODE, ended, rounds_of
@@ -65,6 +66,7 @@ class Generating:
         rules: RefineRules,
         worker: str,
         caller_budget_usd: Decimal | None = None,
+        caller_tokens_per_minute: int | None = None,
     ) -> None:
         self._tasks = tasks
         self._bell = bell
@@ -72,10 +74,12 @@ class Generating:
         self._rules = rules
         self._worker = worker
         self._caller_budget_usd = caller_budget_usd
+        self._caller_tokens_per_minute = caller_tokens_per_minute
 
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
         self._bell.tell(job.id, State.GENERATING)
+        faults.at("asking", job.id)
         rounds = ended(rounds_of(self._tasks, job.id)) if task.round else ()  # most tasks have none yet
         coming = plan(self._rules, rounds)
         try:
@@ -229,6 +233,8 @@ class Generating:
             deadline_s=rules.deadline_s,
             on_call=lambda record: self._record(job, coming.number, system, messages, record, mark),
         )
+        tokens = task.caller_tokens_per_minute or self._caller_tokens_per_minute
+        want = replace(want, caller_tokens_per_minute=tokens)
         budget = self._caller_budget_usd if task.caller_budget_usd is None else task.caller_budget_usd
         if budget is None:
             return want
@@ -255,8 +261,10 @@ class Generating:
         call = call_columns(record)
         call["parameters"] |= mark
         tell(record)
+        faults.at("answered", job.id)
         if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **call}):
             raise LeaseLost
+        faults.at("stored", job.id)
 
     # --- what follows -----------------------------------------------------------------------------
 
@@ -294,8 +302,9 @@ class Generating:
         self._finish(job, coming.number, step, self._attempt(job, coming.number, reason, None))
 
     def _postpone(self, job: ClaimedJob, error: Queued) -> None:
-        reason = f"waits for a model in the batch queue: {error.reason}"[:2000]
-        if self._tasks.postpone(job, pause_s=error.retry_in_s, reason=reason):
+        where = "waits" if error.callers else "waits for a model in the batch queue"
+        reason = f"{where}: {error.reason}"[:2000]
+        if self._tasks.postpone(job, pause_s=error.retry_in_s, reason=reason, batch=not error.callers):
             self._bell.tell(job.id, State.QUEUED)
 
     def _finish(self, job: ClaimedJob, round_: int, step: Stop, attempt: dict[str, Any]) -> None:

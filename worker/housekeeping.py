@@ -59,9 +59,6 @@ FORGOTTEN_AT_ONCE = 1000
 #: What a worker is called that does these steps.
 ROLES = {State.RUNNING: "sandbox", State.GENERATING: "model"}
 
-#: Seconds with messages waiting, threads idle and nothing taken, after which a worker counts as deaf.
-DEAF_S = 45.0
-
 #: Exit status of a deaf worker; its supervisor starts it again.
 DEAF_EXIT = 75
 
@@ -207,7 +204,10 @@ class Reporter:
         why_not: Callable[[], str | None],
         facts: Callable[[], dict[str, Any]],
         beat: Callable[[], None],
+        deaf_s: float,
     ) -> None:
+        """`deaf_s`: with messages waiting, threads idle and nothing taken, for a worker to count as deaf."""
+        self._deaf_s = deaf_s
         self._store = store
         self._bell = bell
         self._steps = steps
@@ -246,6 +246,6 @@ class Reporter:
         if not working or not idle or not self._bell.waiting(*self._steps.queues):
             self._heard_at = now
         self._heard_at = max(self._heard_at, self._steps.advanced_at)
-        if now - self._heard_at > DEAF_S:
+        if now - self._heard_at > self._deaf_s:
             log.critical("messages wait and none arrives; ending, to be started anew")
             os._exit(DEAF_EXIT)

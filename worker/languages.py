@@ -19,6 +19,10 @@ class NotOffered(Exception):
     """This worker cannot run such a job; says why, and what to do."""
 
 
+class NotKnown(Exception):
+    """The engine did not say whether it has an image for such a job, which can wait until it does."""
+
+
 class Offers:
     """See the module. May be asked from any thread."""
 
@@ -36,28 +40,31 @@ class Offers:
         for name in self.tags:
             self._look(name)
 
-    def _look(self, name: str) -> None:
+    def _look(self, name: str, after_s: float = LOOK_S) -> EngineError | None:
+        """Look for an image unless it is known, or was looked for lately; what kept the engine from saying."""
         now = time.monotonic()
-        if name in self._found or now - self._looked_at.get(name, -LOOK_S) < LOOK_S:
-            return
+        if name in self._found or now - self._looked_at.get(name, -after_s) < after_s:
+            return None
         self._looked_at[name] = now
         tag = self.tags[name]
         try:
             inspected = self._engine.image(tag)
             facts = images.facts_of(inspected)
         except NoSuchImage:
-            return
+            return None
         except (EngineError, images.ImageMissing) as e:
             log.warning("nothing is known of the image %s: %s", tag, e)
-            return
+            return e if isinstance(e, EngineError) else None
         self._digests[tag] = str(inspected["Id"])
         self._found[name] = facts
+        return None
 
     def choose(self, wanted: str, profile: str) -> tuple[Language, str]:
         """The language that a job names, and the tag of the image that runs it.
 
         Raises:
             NotOffered: there is none.
+            NotKnown: perhaps there is one.
         """
         name, wish = split_wish(wanted)
         language = self._languages.get(name)
@@ -67,6 +74,12 @@ class Offers:
         for variant in language.variants:
             self._look(variant.image)
         chosen = language.choose(wish, profile, self.versions())
+        if chosen is None:
+            # What is said now ends the job, so it must be true now.
+            unknown = [why for variant in language.variants if (why := self._look(variant.image, 0.0))]
+            chosen = language.choose(wish, profile, self.versions())
+            if chosen is None and unknown:
+                raise NotKnown(str(unknown[0]))
         if chosen is None:
             needed = language.choose(wish, profile)
             hint = f": run `{images.BUILD_COMMAND} {needed.image}`" if needed else ""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.bell import LEASE_S
+from domain.parting import GIVE_UP
 from worker import meters
 from worker.store import ClaimedJob, Store
 
@@ -74,7 +74,7 @@ class Leases:
     def close(self) -> None:
         """Stop extending."""
         self._stop.set()
-        self._thread.join(LEASE_S)
+        self._thread.join(self._store.lease_s)
 
     def told(self, job_id: UUID) -> None:
         """Somebody says that a job was taken from its worker. Whether it is so, its lease tells."""
@@ -108,10 +108,10 @@ class Leases:
         """Extend every lease once, and let go of those that are lost."""
         with self._lock:
             held = dict(self._held)
-        if not held:
+        if not held or self._stop.is_set():
             return
         try:
-            kept = self._store.heartbeat(held)
+            kept = self._store.heartbeat({token: lease.job_id for token, lease in held.items()})
         except SQLAlchemyError as e:
             # Nobody else can claim while the database is away; if somebody did, the token will tell.
             log.warning("leases could not be extended: %s", e)
@@ -124,6 +124,17 @@ class Leases:
                 # In a thread of its own: it may wait for the engine, and the other leases must not.
                 threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
 
+    def give_up(self) -> int:
+        """Leave all jobs to others now, and kill what runs of them; how many. Nothing is extended after it."""
+        self._stop.set()
+        with self._lock:
+            held = dict(self._held)
+        values = {"tokens": list(held), "ids": [lease.job_id for lease in held.values()]}
+        given = self._store.all(GIVE_UP, values)
+        for lease in held.values():
+            threading.Thread(target=lease.lose, name="lease-lost", daemon=True).start()
+        return len(given)
+
     def _keep(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
+        while not self._stop.wait(self._store.lease_s / 3):
             self.extend()

@@ -20,7 +20,7 @@ from domain.logs import configure
 from storage.store import Storage, default_url
 from telemetry import scrape, traces
 from telemetry.settings import load_telemetry
-from worker import asking, housekeeping, meters, watched
+from worker import asking, faults, housekeeping, meters, watched
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
@@ -28,6 +28,7 @@ from worker.generating import Generating
 from worker.judging import Judging
 from worker.languages import LOOK_S, NotOffered, Offers
 from worker.leases import Leases
+from worker.leaving import Leaving
 from worker.live import Live
 from worker.memory import Memory
 from worker.model.rules import RefineRules, load_refine_rules
@@ -107,7 +108,9 @@ class Wiring:
         self.closing = closing
         self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
         self.app = celery_app(settings.redis_url)
-        self.store = Store(settings.database_url, threads=self.jobs, share=settings.serves == "model")
+        self.store = Store(
+            settings.database_url, threads=self.jobs, share=settings.serves == "model", lease_s=settings.lease_s
+        )
         closing.callback(self.store.close)
         self.tasks = TaskStore(self.store)
         self.bell = Bell(self.app, settings.redis_url)
@@ -203,6 +206,7 @@ class Wiring:
             rules=self.rules,
             worker=self.settings.instance,
             caller_budget_usd=self.settings.caller_budget_usd,
+            caller_tokens_per_minute=self.settings.caller_tokens_per_minute,
         )
         return generating, Part(
             lambda: None,
@@ -256,6 +260,7 @@ def run(settings: WorkerSettings) -> int:
             jobs=wiring.jobs,
             why_not=why_not,
             facts=lambda: told | {name: value for part in parts for name, value in part.facts().items()},
+            deaf_s=settings.deaf_s,
             beat=settings.ready_file.touch,
         )
         ours = scrape.Watched(
@@ -283,21 +288,24 @@ def run(settings: WorkerSettings) -> int:
         cancels = Cancels(wiring.bell, wiring.leases)
         cancels.open()
         closing.callback(cancels.close)
-        return serve(wiring.app, steps, settings, threads=wiring.jobs)
+        leaving = Leaving(steps, wiring.leases, closing.close)
+        return serve(wiring.app, steps, leaving, settings, threads=wiring.jobs)
 
 
-def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) -> int:
-    """Take messages until SIGTERM; running jobs end first."""
+def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings, *, threads: int) -> int:
+    """Take messages until SIGTERM; running jobs end first, unless it comes again."""
 
     def advance(job_id: str) -> None:
         steps.advance(UUID(job_id))
 
     app.task(advance, name=ADVANCE)
 
-    def drain(**_: object) -> None:
-        steps.draining = True
+    def ready(**_: object) -> None:
+        # Celery's own way would wait for the threads.
+        signal.signal(signal.SIGQUIT, lambda *_: leaving.told(how="Cold"))
 
-    signals.worker_shutting_down.connect(drain, weak=False)
+    signals.worker_shutting_down.connect(leaving.told, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
     worker = app.Worker(
         pool="threads",
         concurrency=threads,
@@ -312,7 +320,10 @@ def serve(app: Celery, steps: Steps, settings: WorkerSettings, *, threads: int) 
     # What is loaded by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        leaving.wait()
     return int(worker.exitcode or 0)
 
 
@@ -326,6 +337,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
     configure(settings.log_level, "worker", settings.instance)
+    faults.arm(settings.fault_fuses)
     for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.exit(run(settings))

@@ -12,12 +12,12 @@ from domain.results import believed
 from domain.states import Runtime, State, Verdict
 from storage.store import Storage, StorageError
 from telemetry import traces, words
-from worker import meters
+from worker import faults, meters
 from worker.broker import Bell
 from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
-from worker.languages import NotOffered, Offers
+from worker.languages import NotKnown, NotOffered, Offers
 from worker.leases import Lease
 from worker.live import Live
 from worker.memory import Memory
@@ -102,6 +102,10 @@ class Pipeline:
             # Stored by another version, with other profiles or images; no retry here would change it.
             self._break(job, str(e) if isinstance(e, NotOffered) else f"this worker does not know {e}")
             return
+        except NotKnown as e:
+            log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
+            self._store.release(job)
+            return
         if job.bound_to not in (None, job.runtime):
             # Bound since it was stored. Where its caller's code may run is not for a retry to bend.
             self._break(job, f"its caller is bound to {job.bound_to}, and it was to run on {job.runtime}")
@@ -139,6 +143,7 @@ class Pipeline:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
             return
+        faults.at("cell_taken", job.id)
         self._run(step, lent, files)
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
@@ -174,13 +179,15 @@ class Pipeline:
                     ending = lent.cell.run(
                         self._program(step, files),
                         reset=reset,
-                        on_start=lambda: self._bell.tell(job.id, State.RUNNING),
+                        on_start=lambda: self._started(job),
                         on_output=watched.note,
                         sink=artifacts,
                     )
             except CellLost as e:
-                self._crashed(job, lent, str(e))
+                if not step.lease.lost:  # else whoever has it now records the result
+                    self._crashed(job, lent, str(e))
                 return
+            faults.at("output_read", job.id)
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
             with traces.span("retort.record"):
@@ -188,6 +195,10 @@ class Pipeline:
             reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
+
+    def _started(self, job: ClaimedJob) -> None:
+        faults.at("program_started", job.id)
+        self._bell.tell(job.id, State.RUNNING)
 
     @staticmethod
     def _program(step: _Step, files: Sequence[Input]) -> Program:

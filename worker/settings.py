@@ -5,11 +5,13 @@ import socket
 from decimal import Decimal
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
+from domain.bell import LEASE_S
 from domain.states import Runtime
 
 
@@ -63,6 +65,11 @@ class WorkerSettings(BaseSettings):
     caller_budget_usd: Decimal | None = Field(
         default=None, gt=0, description="US dollars that each caller may spend on models in a day (UTC)."
     )
+    caller_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens, in and out, that the models of each caller may have in a minute.",
+    )
     warm_least: int = Field(
         default=2,
         ge=0,
@@ -81,6 +88,21 @@ class WorkerSettings(BaseSettings):
         ge=0,
         description="Ceiling for the memory of all sandboxes together, in MB; 0: three quarters of the host's.",
     )
+    lease_s: float = Field(
+        default=LEASE_S,
+        ge=1,
+        le=600,
+        description="Seconds after which the jobs of a worker that is gone are done by others.",
+    )
+    deaf_s: float = Field(
+        default=45,
+        ge=1,
+        description="A worker that takes no message for so long, while some wait, ends to be started anew.",
+    )
+    fault_fuses: Path | None = Field(
+        default=None, description="For tests of crashes alone: folder of fuses, see worker/faults.py."
+    )
+    test_mode: bool = Field(default=False, description="For tests alone: allows `fault_fuses`.")
     idempotency_hours: int = Field(
         default=24, ge=1, description="For so long an Idempotency-Key is remembered."
     )
@@ -105,6 +127,12 @@ class WorkerSettings(BaseSettings):
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level of what is logged."
     )
+
+    @model_validator(mode="after")
+    def _no_fuses_in_earnest(self) -> Self:
+        if self.fault_fuses is not None and not self.test_mode:
+            raise ValueError("fault_fuses makes a worker kill itself; it is for tests, with test_mode=true")
+        return self
 
     @property
     def ready_file(self) -> Path:

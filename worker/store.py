@@ -23,13 +23,23 @@ from domain.bell import LEASE_S, queue_of
 from domain.ids import id_at
 from domain.languages import split_wish
 from domain.limits import Limits
+from domain.quotas import Quotas
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
-from worker import meters
+from worker import faults, meters
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: A database whose machine is gone is noticed by TCP, after some 20 s; on a local socket these mean nothing.
+TCP: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
@@ -52,6 +62,7 @@ class ClaimedTask:
     age_s: float  # since it was submitted
     asked: bool = True  # whether a model may have been asked before this claim
     caller_budget_usd: Decimal | None = None  # for models in a day; None where the caller's quotas say nothing
+    caller_tokens_per_minute: int | None = None  # in and out, of models; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +100,6 @@ class ClaimedJob:
     inline_files: bytes = b""
 
 
-def _claim_values(
-    job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {"b_id": job_id, "b_token": token, "b_worker": worker}
-    return values | {
-        "b_states": [each.value for each in states],
-        "b_runtimes": [each.value for each in runtimes],
-    }
-
-
 def _job(row: Row[Any], token: UUID) -> ClaimedJob:
     return ClaimedJob(
         id=row.id,
@@ -127,6 +128,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
 
 
 def _task(row: Row[Any]) -> ClaimedTask:
+    quotas = Quotas.of(row.caller_quotas or {}, None)
+    usd = quotas.model_usd_per_day
     return ClaimedTask(
         text=row.task,
         policy=Policy.of(row.policy or {}),
@@ -138,29 +141,34 @@ def _task(row: Row[Any]) -> ClaimedTask:
         age_s=row.age_s,
         # Of a worker that lost the job an answer may yet come.
         asked=row.asked or row.claims > 1,
-        caller_budget_usd=None if row.caller_budget_usd is None else Decimal(row.caller_budget_usd),
+        caller_budget_usd=None if usd is None else Decimal(usd),
+        caller_tokens_per_minute=quotas.model_tokens_per_minute,
     )
 
 
 class Store:
     """Database access of one worker process. Methods may be called from any thread."""
 
-    def __init__(self, url: str, *, threads: int, share: bool = False) -> None:
-        """`share`: threads mostly wait for others, and take a connection for one statement at a time."""
-        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10}
+    def __init__(self, url: str, *, threads: int, share: bool = False, lease_s: float = LEASE_S) -> None:
+        """`share`: threads mostly wait for others, and take a connection for one statement at a time.
+
+        `lease_s`: seconds for which a claim holds, and each heartbeat after it.
+        """
+        self.lease_s = lease_s
+        common: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_timeout": 10, "connect_args": TCP}
         self._connections = min(threads, SHARED) if share else threads
         threads = self._connections
         self._durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
         # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
         # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
-        options = {"options": "-c synchronous_commit=off"}
-        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, connect_args=options, **common)
+        hasty = {**common, "connect_args": {**TCP, "options": "-c synchronous_commit=off"}}
+        self._hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, **hasty)
         self._hot = Hot(self._durable, keep=not share)
         self._hot_hasty = Hot(self._hasty, keep=not share)
         self._backlog = False
         # Heartbeats must not queue behind jobs.
-        self._reserved = create_engine(url, pool_size=1, max_overflow=0, connect_args=options, **common)
-        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10)
+        self._reserved = create_engine(url, pool_size=1, max_overflow=0, **hasty)
+        self._sweeping = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=10, connect_args=TCP)
         # Retention takes its time: one connection holds the lock that keeps it single, one works.
         self._slow = create_engine(url, pool_size=2, max_overflow=0, **common)
 
@@ -199,7 +207,7 @@ class Store:
 
         None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         row = self._hot_hasty.first(statements.CLAIM, values)
         return self._reclaim(values, token) if row is None else _job(row, token)
 
@@ -220,7 +228,7 @@ class Store:
         runtimes: Sequence[Runtime] = tuple(Runtime),
     ) -> ClaimedJob | None:
         """Take the lease of the job that a message names, or of a fairer one; None if there is none."""
-        values = _claim_values(job_id, token, worker, states, runtimes)
+        values = self._claim_values(job_id, token, worker, states, runtimes)
         if not self._backlog:
             row = self._hot_hasty.first(fairness.CLAIM_FRESH, values)
             if row is not None:
@@ -236,6 +244,18 @@ class Store:
                 return replace(_job(row, token), limited=row.limited)
         self._backlog = False
         return self._reclaim(values, token)
+
+    def _claim_values(
+        self, job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
+    ) -> dict[str, Any]:
+        return {
+            "b_id": job_id,
+            "b_token": token,
+            "b_worker": worker,
+            "b_lease_s": self.lease_s,
+            "b_states": [each.value for each in states],
+            "b_runtimes": [each.value for each in runtimes],
+        }
 
     def waits(self, job: ClaimedJob) -> bool:
         """Whether the caller of a job has another that waits for the same step."""
@@ -275,7 +295,10 @@ class Store:
             statement = statements.WITH_LEAVINGS[statement]
             values["kept"] = json_text(attempt["kept"])
             values |= {f"a_{name}": _column(attempt[name]) for name in statements.LEFT_FIELDS}
-        return self.first(statement, values) is not None
+        faults.at("ending", job.id)
+        held = self.first(statement, values) is not None
+        faults.at("ended", job.id)
+        return held
 
     def first(self, statement: Executable, parameters: dict[str, Any]) -> Any | None:
         """Run a statement whose effect is worth waiting for: the database may be restarting.
@@ -299,10 +322,11 @@ class Store:
 
     # --- many jobs --------------------------------------------------------------------------------
 
-    def heartbeat(self, tokens: Iterable[UUID]) -> set[UUID]:
-        """Extend leases; those that still hold."""
+    def heartbeat(self, held: Mapping[UUID, UUID]) -> set[UUID]:
+        """Extend leases, given as tokens with the ids of their jobs; the tokens that still hold."""
         with self._reserved.connect() as connection:
-            rows = connection.execute(statements.HEARTBEAT, {"tokens": list(tokens)})
+            values = {"tokens": list(held), "ids": list(held.values()), "b_lease_s": self.lease_s}
+            rows = connection.execute(statements.HEARTBEAT, values)
             return {row.lease_token for row in rows}
 
     def sweep(self, *, after_s: Mapping[str, int], most: int) -> tuple[list[UUID], list[tuple[UUID, str]]]:
@@ -317,7 +341,9 @@ class Store:
                 return [], []
             broken = [row.id for row in connection.execute(statements.BREAK_LOST)]
             patience = {statements.patience_of(queue): seconds for queue, seconds in after_s.items()}
-            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most})
+            overdue = connection.execute(statements.OVERDUE, {**patience, "most": most}).all()
+            if overdue:
+                connection.execute(statements.REQUEUE_LOST, {"ids": [row.id for row in overdue]})
             return broken, [(row.id, queue_of(row.next_state, row.priority, row.runtime)) for row in overdue]
 
     def offered(self) -> frozenset[str]:
@@ -433,7 +459,7 @@ def storable(value: Any) -> Any:
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """Repeat a step while the database is away, for as long as a lease lasts."""
+    """Repeat a step while the database is away, for as long as a lease usually lasts."""
     give_up = time.monotonic() + LEASE_S
     pause = 0.1
     while True:

@@ -71,9 +71,10 @@ class TaskStore:
             meters.ended(State.FINISHED, end.verdict, job.language_name)
         return held
 
-    def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str) -> bool:
-        """No model can be had now: the job waits in the batch queue."""
-        return self._moved(statements.POSTPONE, job, {"b_pause_s": pause_s, "b_reason": storable(reason)})
+    def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str, batch: bool) -> bool:
+        """No model can be had now: the job waits; `batch`: with the batch work from now on."""
+        values = {"b_pause_s": pause_s, "b_reason": storable(reason), "b_batch": batch}
+        return self._moved(statements.POSTPONE, job, values)
 
     def _moved(self, statement: Any, job: ClaimedJob, values: dict[str, Any]) -> bool:
         return self._store.first(statement, {"b_id": job.id, "b_token": job.token, **values}) is not None

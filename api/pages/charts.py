@@ -27,6 +27,21 @@ _COMMON = {
 }
 
 
+class _Bare:
+    """Draws no tooltips: they would be taken out again, and cost as much as all the rest."""
+
+    def _tooltip_data(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+
+class _Bars(_Bare, pygal.StackedBar):  # type: ignore[misc]  # pygal has no types
+    """Stacked bars."""
+
+
+class _Lines(_Bare, pygal.Line):  # type: ignore[misc]  # pygal has no types
+    """Lines."""
+
+
 def bars(
     labels: Sequence[str],
     series: Mapping[str, Values],
@@ -36,7 +51,7 @@ def bars(
     every: int = 1,
 ) -> Markup:
     """Bars stacked upon each other, a colour for each series; one label in `every` is written."""
-    chart = pygal.StackedBar(
+    chart = _Bars(
         **_COMMON,
         width=720,
         height=220,
@@ -58,7 +73,7 @@ def lines(
     every: int = 1,
 ) -> Markup:
     """Lines over common labels."""
-    chart = pygal.Line(
+    chart = _Lines(
         **_COMMON,
         width=720,
         height=220,
@@ -75,7 +90,7 @@ def lines(
 
 def spark(series: Mapping[str, Values], tones: Sequence[str]) -> Markup:
     """Bars so small that they need no axis."""
-    chart = pygal.StackedBar(
+    chart = _Bars(
         **{**_COMMON, "margin": 0},
         width=240,
         height=36,

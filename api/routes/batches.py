@@ -159,7 +159,7 @@ async def read_results(request: Request, batch_id: str) -> Response:
     query_of(request)
     services = services_of(request)
     found = id_of(batch_id, NO_BATCH)
-    await _batch_row(services, caller_of(request.scope).id, found)
+    await batch_row(services, caller_of(request.scope).id, found)
     return StreamingResponse(results(services.database, found), media_type=NDJSON)
 
 
@@ -210,7 +210,7 @@ async def delete(request: Request, batch_id: str) -> Response:
     query_of(request)
     services = services_of(request)
     found = id_of(batch_id, NO_BATCH)
-    await _batch_row(services, caller_of(request.scope).id, found)
+    await batch_row(services, caller_of(request.scope).id, found)
     if await services.database.one(statements.ANY_UNFINISHED, {"b_batch_id": found}) is not None:
         raise Problem(Kind.JOB_UNFINISHED, "jobs of the batch have not ended; cancel it first, or wait")
     # In portions. What a failure leaves is still a batch, and can be deleted again.
@@ -221,11 +221,16 @@ async def delete(request: Request, batch_id: str) -> Response:
 
 
 async def _batch(services: Services, caller_id: UUID, batch_id: UUID) -> dict[str, object]:
-    row = await _batch_row(services, caller_id, batch_id)
+    row = await batch_row(services, caller_id, batch_id)
     return batch(row, await services.database.all(statements.COUNT, {"b_batch_id": batch_id}))
 
 
-async def _batch_row(services: Services, caller_id: UUID, batch_id: UUID) -> Any:
+async def batch_row(services: Services, caller_id: UUID, batch_id: UUID) -> Any:
+    """The row of a batch of this caller.
+
+    Raises:
+        Problem: 404.
+    """
     row = await services.database.one(statements.GET_BATCH, {"b_id": batch_id, "b_caller_id": caller_id})
     if row is None:
         raise Problem(Kind.NOT_FOUND, NO_BATCH)

@@ -8,6 +8,7 @@ from api import documents
 from api.accounts import id_of, page_of
 from api.answers import json_answer
 from api.auth import Guarded, caller_of
+from api.batch_results import batch_path
 from api.openapi import PAGE_PARAMETERS, operation, query_parameter
 from api.problems import Kind, Problem
 from api.queries import one_of, query_of
@@ -100,6 +101,7 @@ def _delivery(row: Any) -> documents.Document:
         "id": row.id,
         "webhook_id": row.webhook_id,
         "job_id": row.job_id,
+        "batch_id": row.batch_id,
         "event": row.event,
         "state": row.state,
         "attempts": row.attempts,
@@ -112,5 +114,6 @@ def _delivery(row: Any) -> documents.Document:
         "links": {
             "webhook": webhook_path(row.webhook_id),
             "job": None if row.job_id is None else documents.job_path(row.job_id),
+            "batch": None if row.batch_id is None else batch_path(row.batch_id),
         },
     }

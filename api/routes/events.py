@@ -39,7 +39,7 @@ _RESUME = {
             problems=(Kind.NOT_FOUND, Kind.INVALID, Kind.OVERLOADED),
             parameters=[_RESUME],
         ),
-        ["state", "attempt", "stdout", "stderr", "done"],
+        ["state", "attempt", "artifact", "stdout", "stderr", "done"],
         "What happened and happens, each with JSON as its data.",
     ),
 )

@@ -75,7 +75,7 @@ class Runner:
         code = item.subject == EXECUTION
         settings = self._plan.settings
         request = run(item.task, settings) if code else ask(item.task, item.subject, settings)
-        job, seconds = await self._client.run(request, f"bench-{self._journal.run}-{item.key}")
+        job, seconds = await self._client.measured(request, f"bench-{self._journal.run}-{item.key}")
         known: dict[str, Any] = {
             "subject": item.subject,
             "iteration": item.iteration,
@@ -87,7 +87,7 @@ class Runner:
         if code:
             return measured_program(item.task, job, **known)
         numbers = [int(each["number"]) for each in job["attempts"]]
-        attempts = [await self._client.attempt(job["id"], number) for number in numbers]
+        attempts = [await self._client.tried(job["id"], number) for number in numbers]
         return measured_task(item.task, job, attempts, **known)
 
     async def _burst(self) -> None:

@@ -6,23 +6,8 @@ from typing import Annotated
 
 import typer
 
-from retort.cli.submitting import (
-    Attempts,
-    Budget,
-    Cache,
-    Detach,
-    Files,
-    JobAsJson,
-    Labels,
-    Language,
-    Memory,
-    Model,
-    Profile,
-    Route,
-    Timeout,
-    options_of,
-    submit,
-)
+from retort.cli.options import Chosen, Files, Language, submits
+from retort.cli.submitting import submit
 
 Task = Annotated[str, typer.Argument(help="What to do, in words; - reads it from standard input.")]
 Check = Annotated[
@@ -39,24 +24,16 @@ def register(app: typer.Typer) -> None:
     app.command()(ask)
 
 
+@submits(models=True)
 def ask(
     task: Task,
+    *,
     language: Language = "python",
-    model: Model = None,
-    route: Route = None,
-    attempts: Attempts = None,
-    budget: Budget = None,
     check: Check = None,
     expect: Expect = None,
     files: Files = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    profile: Profile = None,
-    labels: Labels = None,
-    cache: Cache = False,
-    detach: Detach = False,
     show_code: ShowCode = False,
-    as_json: JobAsJson = False,
+    chosen: Chosen,
 ) -> None:
     """Have a model write a program for a task, run it, repair it where it fails, and show what it prints.
 
@@ -66,27 +43,14 @@ def ask(
     if check is not None and expect is not None:
         raise typer.BadParameter("give --check or --expect, not both")
     words = sys.stdin.read() if task == "-" else task
-    options = options_of(
-        language=language,
-        model=model,
-        route=route,
-        max_attempts=attempts,
-        budget_usd=budget,
-        check=check,
-        expect=None if expect is None else expect.read_text(encoding="utf-8"),
-        files=files,
-        timeout=timeout,
-        memory=memory,
-        profile=profile,
-        labels=labels,
-        cache=cache,
-    )
+    wanted = None if expect is None else expect.read_text(encoding="utf-8")
+    options = chosen.also(language=language, check=check, expect=wanted, files=files)
     raise typer.Exit(
         submit(
             lambda client, wait_s: client.submit(task=words, wait_s=wait_s, **options),
-            as_json=as_json,
+            as_json=chosen.as_json,
             live=False,
-            detach=detach,
+            detach=chosen.detach,
             show_code=show_code,
         )
     )

@@ -12,7 +12,7 @@ import typer
 
 from retort.cli import exits
 from retort.cli.common import AsJson, fail, print_json, read_input, service
-from retort.cli.submitting import Detach
+from retort.cli.options import Detach
 from retort.cli.telling import say
 
 if TYPE_CHECKING:

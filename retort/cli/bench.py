@@ -188,7 +188,7 @@ async def _with_models(plan: "Plan", client: "BenchClient") -> "Plan":
 
     from retort.bench.tasks import TaskError
 
-    cards = (await client.get("/v1/models"))["models"]
+    cards = (await client.models()).document["models"]
     served = [card["name"] for card in cards if card["available"]]
     if not plan.models:
         if served and plan.execution:

@@ -8,21 +8,8 @@ import typer
 
 from retort.cli import exits
 from retort.cli.common import AsJson, AttemptNumber, JobId, plain, print_json, service, table
-from retort.cli.submitting import (
-    Attempts,
-    Budget,
-    Cache,
-    Detach,
-    JobAsJson,
-    Labels,
-    Memory,
-    Model,
-    Profile,
-    Route,
-    Timeout,
-    options_of,
-    submit,
-)
+from retort.cli.options import Chosen, submits
+from retort.cli.submitting import submit
 from retort.cli.telling import describe, follow, outputs, say, seconds, summary
 
 if TYPE_CHECKING:
@@ -172,7 +159,7 @@ def logs(
             say("it has not ended; -f follows it")
         elif follow_:
             job = client.get(job_id)
-            say(summary(follow(client, job, live=True)))
+            say(summary(follow(client, job, live=True, files=True)))
         elif attempt is not None:
             found = client.attempt(job_id, attempt)
             print_json(found.document) if as_json else outputs(found)
@@ -217,37 +204,14 @@ def _each(job_ids: list[str], what: str, *, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
-def rerun(
-    job_id: JobId,
-    model: Model = None,
-    route: Route = None,
-    attempts: Attempts = None,
-    budget: Budget = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    profile: Profile = None,
-    labels: Labels = None,
-    cache: Cache = False,
-    detach: Detach = False,
-    as_json: JobAsJson = False,
-) -> None:
+@submits(models=True)
+def rerun(job_id: JobId, *, chosen: Chosen) -> None:
     """Run a job again, with what is given here in place of what it had. Exits as `retort run` does."""
-    options = options_of(
-        model=model,
-        route=route,
-        max_attempts=attempts,
-        budget_usd=budget,
-        timeout=timeout,
-        memory=memory,
-        profile=profile,
-        labels=labels,
-        cache=cache,
-    )
     raise typer.Exit(
         submit(
-            lambda client, wait_s: client.rerun(job_id, wait_s=wait_s, **options),
-            as_json=as_json,
-            detach=detach,
+            lambda client, wait_s: client.rerun(job_id, wait_s=wait_s, **chosen.options),
+            as_json=chosen.as_json,
+            detach=chosen.detach,
             live=None,
         )
     )

@@ -6,19 +6,8 @@ from typing import Annotated
 import typer
 
 from retort.cli.common import read_input
-from retort.cli.submitting import (
-    Cache,
-    Detach,
-    Files,
-    JobAsJson,
-    Labels,
-    Language,
-    Memory,
-    Profile,
-    Timeout,
-    options_of,
-    submit,
-)
+from retort.cli.options import Chosen, Files, Language, submits
+from retort.cli.submitting import submit
 
 File = Annotated[str, typer.Argument(help="The program; - reads it from standard input.")]
 Args = Annotated[list[str] | None, typer.Argument(help="The program's own arguments, after --.")]
@@ -30,19 +19,15 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
 
 
+@submits()
 def run(
     file: File,
     args: Args = None,
+    *,
     language: Language = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    profile: Profile = None,
     stdin: Stdin = None,
     files: Files = None,
-    labels: Labels = None,
-    cache: Cache = False,
-    detach: Detach = False,
-    as_json: JobAsJson = False,
+    chosen: Chosen,
 ) -> None:
     """Run a program in a sandbox of the service and show what it prints, while it prints it.
 
@@ -54,22 +39,12 @@ def run(
         raise typer.BadParameter("the program and its input cannot both come from standard input")
     code = _text(file, "a program")
     given = "" if stdin is None else _text(stdin, "what --stdin takes")
-    options = options_of(
-        timeout=timeout,
-        memory=memory,
-        profile=profile,
-        args=args,
-        stdin=given,
-        files=files,
-        labels=labels,
-        cache=cache,
-        language=language or _language(file),
-    )
+    options = chosen.also(args=args, stdin=given, files=files, language=language or _language(file))
     raise typer.Exit(
         submit(
             lambda client, wait_s: client.submit(code, wait_s=wait_s, **options),
-            as_json=as_json,
-            detach=detach,
+            as_json=chosen.as_json,
+            detach=chosen.detach,
         )
     )
 

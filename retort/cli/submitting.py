@@ -1,8 +1,7 @@
 """Submit code or a task, show what comes of it, and say how the command exits: `run`, `ask`, `rerun`."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,48 +12,8 @@ from retort.cli.telling import describe, follow, say, show, summary
 if TYPE_CHECKING:
     from retort.client import Job, Retort
 
-Language = Annotated[str | None, typer.Option("--language", "-l", help="As in `retort images`.")]
-Timeout = Annotated[int | None, typer.Option("--timeout", "-t", help="Seconds the program may run.")]
-Memory = Annotated[int | None, typer.Option("--memory", "-m", help="MB the program may use.")]
-Profile = Annotated[str | None, typer.Option("--profile", "-p", help="A named set of limits.")]
-Cache = Annotated[bool, typer.Option("--cache", help="Take results of equal earlier jobs.")]
-Files = Annotated[
-    list[Path] | None,
-    typer.Option("--file", "-f", exists=True, dir_okay=False, help="A file for the work folder; repeat it."),
-]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=VALUE; repeat it.")]
-Detach = Annotated[bool, typer.Option("--detach", "-d", help="Print the job's id, and do not wait.")]
-Model = Annotated[str | None, typer.Option("--model", help="A model's name or alias, or auto.")]
-Route = Annotated[str | None, typer.Option("--route", help="What auto prefers: cost, speed or accuracy.")]
-Attempts = Annotated[int | None, typer.Option("--attempts", "-n", min=1, help="Programs that are tried.")]
-Budget = Annotated[str | None, typer.Option("--budget", help="US dollars that the models may cost.")]
-JobAsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON instead of its output.")]
-
 #: Programs that end within this time (most) are shown by one request and its answer.
 _FIRST_WAIT_S = 1
-
-
-def options_of(
-    *,
-    timeout: int | None = None,
-    memory: int | None = None,
-    files: list[Path] | None = None,
-    labels: list[str] | None = None,
-    cache: bool = False,
-    **others: Any,
-) -> dict[str, Any]:
-    """Options of a call of the client, from those of a command; what was not given is left out."""
-    limits = {"timeout_s": timeout, "memory_mb": memory}
-    limits = {name: value for name, value in limits.items() if value is not None}
-    found = {"limits": limits, "files": files, "labels": _labels(labels or []), "cache": cache, **others}
-    return {name: value for name, value in found.items() if value is not False and value not in (None, {}, [])}
-
-
-def _labels(given: list[str]) -> dict[str, str]:
-    pairs = [each.partition("=") for each in given]
-    if wrong := [name for name, separator, _ in pairs if not separator or not name]:
-        raise typer.BadParameter(f"{wrong[0]!r} is not NAME=VALUE", param_hint="--label")
-    return {name: value for name, _, value in pairs}
 
 
 def submit(

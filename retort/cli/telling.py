@@ -59,11 +59,12 @@ def write(stream: str, data: bytes) -> None:
 _screens: dict[str, Screen] = {}
 
 
-def follow(client: "Retort", job: "Job", *, live: bool) -> "Job":
+def follow(client: "Retort", job: "Job", *, live: bool, files: bool = False) -> "Job":
     """Tell what happens to a job until it has ended, and give it then.
 
     What happens goes to standard error: a line for each attempt, and on a terminal what goes on. `live`: what
-    programs write is passed on as they write it, and attempts are told only where a sandbox failed.
+    programs write is passed on as they write it, and attempts are told only where a sandbox failed. `files`:
+    a line for each file that an attempt left.
     """
     seen: dict[tuple[int, str], int] = {}
     with _status() as doing:
@@ -81,6 +82,9 @@ def follow(client: "Retort", job: "Job", *, live: bool) -> "Job":
 
                     doing("")
                     say(describe(AttemptSummary.model_validate(event.data)))
+                case "artifact" if files and (left := event.artifact):
+                    doing("")
+                    say(plain(f"left {left.name} ({left.media_type}, {left.size} bytes)"))
     return client.get(job)
 
 

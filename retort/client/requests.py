@@ -70,6 +70,8 @@ class TaskOptions(Options, total=False):
     check: str | PathLike[str] | Mapping[str, str] | None
     expect: str | None
     preset: str | None
+    temperature: float | None
+    max_tokens: int | None
     larger_profile: bool
 
 

@@ -257,7 +257,7 @@ class Batch(Answer):
 
 
 class Event(Answer):
-    """Something that happened to a job: `state`, `stdout`, `stderr`, `attempt` or `done`.
+    """Something that happened to a job: `state`, `stdout`, `stderr`, `attempt`, `artifact` or `done`.
 
     `id` is its place: `events(job, after=id)` goes on behind it.
     """
@@ -272,6 +272,13 @@ class Event(Answer):
         if self.data.get("encoding") == "base64":
             return base64.b64decode(self.data["text"])
         return str(self.data.get("text", "")).encode()
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """Of `artifact`: the file that attempt `data["attempt"]` left; else None."""
+        if self.kind != "artifact":
+            return None
+        return Artifact.model_validate({name: value for name, value in self.data.items() if name != "attempt"})
 
 
 def _bytes_of(document: Mapping[str, Any], stream: str) -> bytes:

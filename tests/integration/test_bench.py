@@ -408,7 +408,7 @@ def test_every_check_refuses_what_is_nearly_right(house: House) -> None:
 
     async def run() -> dict[str, Any]:
         async with BenchClient(house.service, 1) as client:
-            job, _ = await client.run({"code": f"PROGRAMS = {programs!r}\n{TRY_ALL}"}, "nearly-right")
+            job, _ = await client.measured({"code": f"PROGRAMS = {programs!r}\n{TRY_ALL}"}, "nearly-right")
             return job
 
     job = asyncio.run(run())

@@ -72,7 +72,7 @@ def test_a_running_job(store: Store, jobs_table: Jobs, hot: Hot) -> None:
     assert job is not None
     jobs_table.set(job_id, started_at=text("now() - interval '3 seconds'"))
     assert cancel(hot, jobs_table.caller(), job_id) == "running"
-    assert store.heartbeat([job.token]) == set()
+    assert store.heartbeat({job.token: job.id}) == set()
     assert not store.finish(job, verdict="ok", reason=None, attempt=attempt())
     assert not store.retry(job, attempt=attempt(verdict=None, failure="x"))
     assert not store.release(job)

@@ -53,7 +53,8 @@ class Shell:
 
     def process(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start it as a process."""
-        env = {**os.environ, **self.service.env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        more: dict[str, str] = how.pop("env", {})
+        env = {**os.environ, **self.service.env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
         command = [sys.executable, "-P", "-m", "retort.cli.main", *words]
         return subprocess.Popen(command, cwd=self.folder, env={**env, "TERM": "xterm", "COLUMNS": "120"}, **how)
 
@@ -187,11 +188,14 @@ def test_show_tells_of_a_job_and_of_an_attempt(shell: Shell) -> None:
 
 
 def test_logs_print_what_was_written(shell: Shell) -> None:
-    job = shell.client.run("import sys; print('out'); print('err', file=sys.stderr)")
+    job = shell.client.run(
+        "import sys; print('out'); print('err', file=sys.stderr); open('a.csv', 'w').write('1')"
+    )
     for words in (["logs", job.id], ["logs", job.id, "-f"], ["logs", job.id, "--attempt", "1"]):
         found = shell.good(*words)
         assert found.stdout == "out\n"
         assert found.stderr.startswith("err\n")
+    assert "retort: left a.csv (text/csv, 1 bytes)\n" in shell.good("logs", job.id, "-f").stderr
     events = [json.loads(line) for line in shell.good("logs", job.id, "--json").stdout.splitlines()]
     assert [event["kind"] for event in events][-1] == "done"
     assert {"id", "kind", "data"} == set(events[0])
@@ -291,6 +295,51 @@ def test_stats_by_groups(shell: Shell) -> None:
 
 def test_savings_takes_prices_from_the_service(shell: Shell) -> None:
     assert "saved_usd" in shell.json("savings", "--baseline", "sonnet-4", "--mix", "haiku-4=100")
+
+
+# --- on the service's own machine ------------------------------------------------------------------
+
+
+def test_the_doctor_without_an_engine_says_what_to_do(shell: Shell) -> None:
+    """Everything else is examined nevertheless."""
+    env = {"DOCKER_HOST": "unix:///nonexistent/docker.sock", "RETORT_STATE_DIR": str(shell.folder / "state")}
+    with shell.process("doctor", "--json", "--port", "0", stdout=subprocess.PIPE, env=env) as process:
+        assert process.stdout is not None
+        checks = {each["name"]: each for each in json.loads(process.stdout.read())}
+        assert process.wait(60) == 1
+    assert checks["Python"]["ok"] is checks["PostgreSQL"]["ok"] is checks["Valkey"]["ok"] is True
+    assert checks["container engine"]["ok"] is False
+    assert "retort engine ensure" in checks["container engine"]["todo"]
+    assert "seccomp" not in checks
+
+
+def test_images_are_built_by_name(shell: Shell) -> None:
+    """What is there stays; an unknown name is told with those that are known."""
+    for name, code, said in (("python", 0, "python"), ("cobol", 1, "cobol")):
+        with shell.process(
+            "images", "build", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout is not None
+            seen = process.stdout.read().decode()
+            assert (process.wait(60), said in seen) == (code, True), seen
+
+
+@pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(kind: str) -> None:
+    def completed(words: str, last: str) -> str:
+        env = {
+            "_RETORT_COMPLETE": f"complete_{kind}",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+            "_TYPER_COMPLETE_ARGS": words,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "_TYPER_COMPLETE_WORD_TO_COMPLETE": last,
+        }
+        return CliRunner().invoke(app, [], env=env).stdout
+
+    assert "images" in completed("retort im", "im")
+    assert "jobs" not in completed("retort im", "im")
+    assert "--budget" in completed("retort ask --bu", "--bu")
 
 
 # --- configuration and terminals -------------------------------------------------------------------

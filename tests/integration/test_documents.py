@@ -44,6 +44,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
         "retort bench",
     ): "takes minutes, and models: tests/integration/test_bench.py does as much",
     ("docs/model-calls.md", "make crowd"): "takes minutes: tests/integration/test_crowd.py does it in small",
+    ("docs/faults.md", "make faults"): "takes hours: tests/faults/test_faults.py does some of it",
     ("docs/operations.md", "make compose"): "tests/e2e/test_compose.py does it",
     ("docs/operations.md", "COMPOSE_PROFILES=models"): "is no command, but lines of a file",
     ("docs/operations.md", "mkdir -p .retort/compose"): "tests/e2e/test_compose.py does it",

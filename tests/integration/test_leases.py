@@ -159,8 +159,8 @@ def test_leases_outlive_an_absence_of_the_database(leases: Leases, store: Store,
         assert lapsed(jobs_table) == 0
 
 
-def test_the_thread_extends_by_itself(store: Store, jobs_table: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.leases.LEASE_S", 0.3)
+def test_the_thread_extends_by_itself(store: Store, jobs_table: Jobs) -> None:
+    store.lease_s = 0.3
     leases = Leases(store)
     leases.open()
     with leases.hold(claimed(store, jobs_table.add())):

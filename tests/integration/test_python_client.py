@@ -22,7 +22,10 @@ from tests.cutting import cutting
 from tests.served import Served, served
 
 SLOW = "import time\nfor n in range(400):\n    print('line', n, flush=True)\n    time.sleep(0.05)"
-NOISY = "import sys\nfor n in range(3000):\n    print('é line', n)\n    print(n, file=sys.stderr)"
+NOISY = (
+    "import sys\nfor n in range(3000):\n    print('é line', n)\n    print(n, file=sys.stderr)\n"
+    "for n in range(9):\n    open(f'{n}.csv', 'w').write('x' * n)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +209,13 @@ def test_events_tell_everything_from_the_beginning_and_from_any_place(both: Both
         "state",
         "state",
         "attempt",
+        *["artifact"] * 9,
         "state",
         "done",
     ]
+    assert [event.artifact for event in events if event.artifact] == list(
+        both.do(both.client.attempt(job, 1)).artifacts
+    )
     assert written(events, "stdout") == job.output()
     assert written(events, "stderr") == job.output("stderr")
     place = len(events) // 2
@@ -224,7 +231,14 @@ def test_events_go_on_behind_a_cut(new: Callable[..., Both], service: Served) ->
         proxy.cuts = [600, 3000, 20000]
         events = both.all(both.client.events(job))
         assert proxy.connections == 4
+        # And cut within the artifacts alone.
+        (ended,) = (event for event in events if event.kind == "attempt")
+        proxy.cuts, before = [1000, 1000], proxy.connections
+        rest = both.all(both.client.events(job, after=ended.id))
+        assert proxy.connections == before + 3
+        assert rest == events[events.index(ended) + 1 :]
     assert len({event.id for event in events}) == len(events)
+    assert [event.artifact.name for event in events if event.artifact] == [f"{n}.csv" for n in range(9)]
     assert events[-1].kind == "done"
     assert written(events, "stdout") == job.output()
     assert written(events, "stderr") == job.output("stderr")

@@ -159,7 +159,7 @@ def test_a_wrong_token_changes_nothing(store: Store, jobs_table: Jobs) -> None:
     assert not store.retry(stranger, attempt=attempt(verdict=None, failure="x"))
     assert not store.break_(stranger, reason="x", attempt=attempt(verdict=None, failure="x"))
     assert not store.release(stranger)
-    assert store.heartbeat([stranger.token]) == set()
+    assert store.heartbeat({stranger.token: stranger.id}) == set()
     assert jobs_table.get(job_id) == before
     assert jobs_table.attempts(job_id) == []
 
@@ -270,13 +270,24 @@ def test_a_heartbeat_extends_what_is_held_and_tells_what_is_not(store: Store, jo
     jobs_table.expire()
     claimed(store, taken.id)
     assert finish(store, ended)
-    kept = store.heartbeat([held.token, taken.token, ended.token, lapsed.token, uuid4()])
+    mine = {each.token: each.id for each in (held, taken, ended, lapsed)}
+    kept = store.heartbeat({**mine, uuid4(): uuid4()})
     assert kept == {held.token, lapsed.token}
     with jobs_table.engine.connect() as connection:
         live = connection.execute(text("SELECT id FROM jobs WHERE lease_until > now() + interval '20 seconds'"))
         assert {row.id for row in live} == {held.id, taken.id, lapsed.id}
     assert claim(store, held.id) is None
-    assert store.heartbeat([]) == set()
+    assert store.heartbeat({}) == set()
+
+
+def test_a_claim_that_nobody_knows_of_ends(store: Store, jobs_table: Jobs) -> None:
+    """Its answer was lost, and the claim that was made in its place has the same token."""
+    unknown, known = (claimed(store, jobs_table.add()) for _ in range(2))
+    jobs_table.set(unknown.id, lease_token=known.token)
+    jobs_table.expire()
+    assert store.heartbeat({known.token: known.id}) == {known.token}
+    assert claim(store, known.id) is None
+    assert claim(store, unknown.id) is not None
 
 
 def test_a_job_is_claimed_no_more_often_than_it_may(store: Store, jobs_table: Jobs) -> None:
@@ -323,10 +334,13 @@ def test_a_sweep_rings_only_for_what_is_overdue(store: Store, jobs_table: Jobs) 
     assert sweep(store) == ([], [])  # rung for just now
     assert [jobs_table.get(job_id).state for job_id in (waiting, lost, running, fresh)] == [
         "queued",
-        "running",
+        "queued",
         "running",
         "queued",
     ]
+    # What was lost waits as any other job, so that whatever message comes may lead to it.
+    assert [each.failure for each in jobs_table.attempts(lost)] == ["worker_lost"]
+    assert jobs_table.get(lost).lease_token is None
 
 
 def test_a_sweep_rings_for_the_oldest_first_and_not_for_all_at_once(store: Store, jobs_table: Jobs) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import docker
 import pytest
 from markdown_it import MarkdownIt
-from sqlalchemy import Row, insert, text, update
+from sqlalchemy import Row, func, insert, text, update
 
-from domain.tables import callers, past_usage
+from domain.tables import callers, jobs, past_usage
 from tests.conftest import ROOT, Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually
 from tests.tasks import KEY, add_task, asked, calls_of, ended, ring, run_task, task_worker
@@ -155,6 +155,34 @@ def test_a_callers_day_ends_a_task_before_the_call_that_would_break_it(
     assert (job.verdict, job.outcome, job.cost_usd) == ("no_code", "failed", 0)
     assert job.reason.startswith("budget_exceeded: ")
     assert calls_of(jobs_table, job.id) == []
+
+
+def test_a_task_waits_for_its_callers_tokens(
+    served: tuple[Worker, str], jobs_table: Jobs, broker: Broker
+) -> None:
+    """It keeps its priority and says why it waits; with more tokens it goes on where it was."""
+    who = callers.c.id == jobs_table.caller()
+    with jobs_table.engine.connect() as connection:
+        quotas = {"model_tokens_per_minute": 1}
+        connection.execute(update(callers).where(who).values(quotas=quotas))
+    assert run_task(jobs_table, broker, "[scripted:right] greet").verdict == "ok"
+    job_id = add_task(jobs_table, "[scripted:right] greet once more")
+    ring(broker, job_id)
+
+    def waits() -> bool:
+        job = jobs_table.get(job_id)
+        return job.state == "queued" and job.reason is not None
+
+    eventually(waits, "it waits")
+    job = jobs_table.get(job_id)
+    assert job.reason.startswith("waits: no model can be asked now (gpt-4.1: the caller's own tokens")
+    assert (job.priority, job.claims, job.finished_at) == ("interactive", 0, None)
+    with jobs_table.engine.connect() as connection:
+        connection.execute(update(callers).where(who).values(quotas={"model_tokens_per_minute": 10**6}))
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(rung_at=func.now()))
+    ring(broker, job_id)
+    job = ended(jobs_table, job_id)
+    assert (job.verdict, job.reason) == ("ok", None)
 
 
 def test_a_model_cannot_choose_its_limits(served: tuple[Worker, str], jobs_table: Jobs, broker: Broker) -> None:

@@ -217,7 +217,7 @@ def ask_service(answer: Callable[[httpx.Request], httpx.Response]) -> tuple[dict
     async def run() -> tuple[dict[str, Any], float | None]:
         service = Config("http://127.0.0.1:1", "k")
         async with BenchClient(service, 2, httpx.MockTransport(answer)) as client:
-            return await client.run({"code": "1"}, "key")
+            return await client.measured({"code": "1"}, "key")
 
     return asyncio.run(run())
 
@@ -257,6 +257,7 @@ def test_the_time_of_a_job_from_before_is_not_ours(lost: bool) -> None:
 def test_what_is_refused_is_told_with_its_field() -> None:
     problem = {
         "title": "Invalid",
+        "type": "urn:retort:problem:invalid",
         "detail": "d",
         "errors": [{"field": "model", "message": "no", "allowed": ["a"]}],
     }
@@ -265,5 +266,7 @@ def test_what_is_refused_is_told_with_its_field() -> None:
     with pytest.raises(UnexpectedAnswer, match="RETORT_URL"):
         ask_service(lambda _: httpx.Response(404, text="<html>"))
     with pytest.raises(Refused, match="No gateway"):
-        ask_service(lambda _: httpx.Response(503, json={"title": "No gateway", "type": "urn:…:no-gateway"}))
+        ask_service(
+            lambda _: httpx.Response(503, json={"title": "No gateway", "type": "urn:retort:problem:no-gateway"})
+        )
     assert measured_program(PRINTS, job(), **{**KNOWN, "subject": EXECUTION}).key == "execution/p/1"

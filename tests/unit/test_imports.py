@@ -16,10 +16,13 @@ ROOMS: dict[str, frozenset[str]] = {
     "storage": frozenset({"storage", "domain"}),
     "telemetry": frozenset({"telemetry"}),
     "api": frozenset({"api", "domain", "storage", "telemetry"}),
-    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "domain", "storage", "telemetry"}),
-    "worker.sandbox": frozenset({"worker.sandbox", "domain"}),
+    "worker": frozenset(
+        {"worker", "worker.sandbox", "worker.model", "worker.faults", "domain", "storage", "telemetry"}
+    ),
+    "worker.faults": frozenset(),  # a seam for tests
+    "worker.sandbox": frozenset({"worker.sandbox", "worker.faults", "domain"}),
     "worker.model": frozenset({"worker.model", "domain"}),
-    "worker.hooks": frozenset({"worker.hooks", "domain", "telemetry"}),
+    "worker.hooks": frozenset({"worker.hooks", "worker.faults", "domain", "telemetry"}),
     "migrations": frozenset({"migrations", "domain"}),
     "retort": frozenset({"retort"}),
     "tests": frozenset(),  # nobody's; they themselves may import anything

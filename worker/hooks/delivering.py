@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain import logs
 from domain.sealing import Sealer, Unsealable
 from domain.webhooks import sign
+from worker import faults
 from worker.hooks import meters
 from worker.hooks.outbox import Message, Outbox
 from worker.hooks.pauses import pause_s
@@ -98,12 +99,14 @@ class Delivering:
 
     async def _deliver(self, message: Message) -> None:
         with logs.ids(delivery_id=str(message.id)):
+            faults.at("hook_taken")
             began = time.monotonic()
             meters.UNDER_WAY.inc()
             try:
                 answer = await self._send(message)
             finally:
                 meters.UNDER_WAY.dec()
+            faults.at("hook_sent")
             meters.sent(answer.error is None, time.monotonic() - began)
             try:
                 await asyncio.to_thread(lambda: self._record(message, answer))

@@ -9,6 +9,7 @@ from domain.logs import configure
 from domain.sealing import sealer_of
 from telemetry.scrape import serve
 from telemetry.settings import load_telemetry
+from worker import faults
 from worker.hooks import meters
 from worker.hooks.delivering import Delivering
 from worker.hooks.outbox import Outbox
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 async def run(settings: HookSettings) -> None:
     """Send until told to stop; messages under way end first."""
+    faults.arm(settings.fault_fuses)
     key = settings.webhook_key
     sealer = sealer_of(None if key is None else key.get_secret_value(), settings.webhook_key_file)
     if sealer is None:

@@ -1,18 +1,19 @@
 """Settings of the process that sends webhooks, read once at its entry point from RETORT_… variables."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.addresses import with_password
-from domain.reach import Reach
+from domain.reach import ReachSettings
 
 HOUR_S = 3600.0
 DAY_S = 86400.0
 
 
-class HookSettings(BaseSettings):
+class HookSettings(ReachSettings, BaseSettings):
     """What it can be told. Every field is an environment variable with the prefix RETORT_."""
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
@@ -27,10 +28,6 @@ class HookSettings(BaseSettings):
 
     webhook_key: SecretStr | None = Field(default=None, description="Opens the secrets; as the API's.")
     webhook_key_file: Path | None = Field(default=None, description="Or a file of keys, one a line.")
-    webhook_networks: str = Field(
-        default="", description="Networks that may be reached beside the Internet, with commas between."
-    )
-    webhook_http: bool = Field(default=False, description="Whether http:// will do.")
     webhook_timeout_s: float = Field(
         default=10, gt=0, description="Seconds for one try, from the look-up of the name to the status."
     )
@@ -51,18 +48,16 @@ class HookSettings(BaseSettings):
     webhook_at_once_each: int = Field(default=8, ge=1, le=100, description="The same, of one webhook.")
     webhook_poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at the outbox.")
 
+    fault_fuses: Path | None = Field(default=None, description="For tests of crashes alone.")
+    test_mode: bool = Field(default=False, description="For tests alone: allows `fault_fuses`.")
+
+    @model_validator(mode="after")
+    def _no_fuses_in_earnest(self) -> Self:
+        if self.fault_fuses is not None and not self.test_mode:
+            raise ValueError("fault_fuses makes the process kill itself; it is for tests, with test_mode=true")
+        return self
+
     @field_validator("database_url")
     @classmethod
     def _with_password(cls, url: str, info: ValidationInfo) -> str:
         return with_password(url, info.data.get("database_password_file"))
-
-    @field_validator("webhook_networks")
-    @classmethod
-    def _networks(cls, text: str) -> str:
-        Reach.of(text)
-        return text
-
-    @property
-    def reach(self) -> Reach:
-        """Where messages may be sent."""
-        return Reach.of(self.webhook_networks)

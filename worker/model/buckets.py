@@ -37,9 +37,13 @@ local function bucket_trim(key, l, now)
   redis.call('ZREMRANGEBYSCORE', key .. ':fly', '-inf', now)
 end
 
--- 0: the call fits. Else microseconds until it may, and what is short. -1: it never will.
+-- 0: the call fits. Else microseconds until it may, and what is short. -1: it never will, unless the limit is
+-- lenient: then it fits once nothing else is in the window.
 local function bucket_wait(key, l, tokens, now)
-  if l.tokens and tokens > l.tokens then return -1, 'tokens' end
+  if l.tokens and tokens > l.tokens then
+    if not l.lenient then return -1, 'tokens' end
+    tokens = l.tokens
+  end
   bucket_trim(key, l, now)
   local log = key .. ':log'
   local wait, why = 0, ''
@@ -111,19 +115,24 @@ CALLER = "caller:"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit that calls share: of requests and of tokens per window, and of requests under way. None: none."""
+    """A limit that calls share: of requests and of tokens per window, and of requests under way. None: none.
+
+    `lenient`: a call that may need more tokens than a window has is let in alone, rather than never.
+    """
 
     name: str
     requests: int | None = None
     tokens: int | None = None
     burst: int | None = None
     window_s: float = 60.0
+    lenient: bool = False
 
     def arguments(self, settings: ModelSettings) -> dict[str, Any]:
         """What the functions call `l`."""
         given = {"requests": self.requests, "tokens": self.tokens, "burst": self.burst}
         return {
             **{key: value for key, value in given.items() if value is not None},
+            "lenient": self.lenient,
             "window": us(self.window_s),
             "transit": us(settings.transit_s),
             "lease": us(settings.lease_s),
@@ -137,11 +146,16 @@ def limits_of(buckets: Iterable[Bucket], settings: ModelSettings) -> tuple[Limit
     return tuple(Limit(each.name, each.rpm, each.tpm, each.burst, settings.window_s) for each in buckets)
 
 
-def limit_of_caller(caller: str, settings: ModelSettings) -> tuple[Limit, ...]:
-    """What one caller may send, whatever the model: so many per window, and a burst of more at once."""
-    if settings.caller_requests is None:
-        return ()
-    # A burst of 20 at 10 a second is 20 in two seconds: the same rate, seen through a wider window.
-    most = max(settings.caller_requests, settings.caller_burst)
-    window_s = settings.caller_window_s * most / settings.caller_requests
-    return (Limit(f"{CALLER}{caller}", most, None, None, window_s),)
+def limits_of_caller(caller: str, tokens: int | None, settings: ModelSettings) -> tuple[Limit, ...]:
+    """What one caller may send, whatever the model: so many calls per window with a burst of more at once, and
+    so many `tokens`, in and out, a minute."""
+    found = []
+    if settings.caller_requests is not None:
+        # A burst of 20 at 10 a second is 20 in two seconds: the same rate, seen through a wider window.
+        most = max(settings.caller_requests, settings.caller_burst)
+        window_s = settings.caller_window_s * most / settings.caller_requests
+        found.append(Limit(f"{CALLER}{caller}", requests=most, window_s=window_s))
+    if tokens is not None:
+        name = f"{CALLER}{caller}/tokens"
+        found.append(Limit(name, tokens=tokens, window_s=settings.window_s, lenient=True))
+    return tuple(found)

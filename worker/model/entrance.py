@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from time import monotonic
 
 from worker.model import router
-from worker.model.buckets import limit_of_caller, limits_of
+from worker.model.buckets import limits_of, limits_of_caller
 from worker.model.gate import Closed, Door, Gate, Ticket
 from worker.model.ledger import Ledger
 from worker.model.line import Lines
@@ -90,9 +90,12 @@ class Entrance:
                     self._ledger.drop(pick.candidate, entry.reason)
             else:
                 return 0.0
-            if monotonic() + pick.wait_s > until:
-                raise self._ledger.no_room(pick.wait_s)
-            if any(closed.callers for closed in shut.values()):
+            callers = any(closed.callers for closed in shut.values())
+            # However many jobs of a caller wait for its own limit, they must not hold the threads of others.
+            too_long = callers and self._want.may_queue and pick.wait_s > self._settings.caller_queue_after_s
+            if too_long or monotonic() + pick.wait_s > until:
+                raise self._ledger.no_room(pick.wait_s, callers=callers)
+            if callers:
                 return pick.wait_s
             # It may be sooner than that: a call under way may use less than it reserved.
             await asyncio.sleep(min(pick.wait_s, self._settings.poll_s))
@@ -112,7 +115,8 @@ class Entrance:
 
     def _door(self, candidate: Candidate) -> Door:
         limits = limits_of(candidate.gateway.buckets_for(candidate.model), self._settings)
-        return Door(candidate.name, limits + limit_of_caller(self._want.caller, self._settings))
+        tokens = self._want.caller_tokens_per_minute
+        return Door(candidate.name, limits + limits_of_caller(self._want.caller, tokens, self._settings))
 
     def _tokens(self, candidate: Candidate) -> int:
         return self._ledger.plan.input_tokens + candidate.max_tokens

@@ -243,9 +243,9 @@ _REASONS = {
 def _closed(what: str, wait_us: int, detail: str) -> Closed:
     if what in ("open", "half") and detail:
         detail = f" ({detail})"
-    reason = _REASONS[what].format(detail)
+    callers = detail.startswith(CALLER)
+    reason = f"the caller's own {what} of this time are used up" if callers else _REASONS[what].format(detail)
     if what == "never":
         return Closed(None, reason)
     wait_s = wait_us / 1_000_000
-    callers = detail.startswith(CALLER)
     return Closed(wait_s, reason if what == "half" else f"{reason}, for {wait_s:.3g} s", callers)

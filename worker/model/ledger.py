@@ -92,12 +92,12 @@ class Ledger:
         choice = Choice(answer.model, answer.gateway, reason, passed_over)
         return Generated(answer, choice, self.calls, self.cost_usd)
 
-    def no_room(self, wait_s: float) -> GenerateError:
-        """The end when waiting longer is no use."""
+    def no_room(self, wait_s: float, *, callers: bool = False) -> GenerateError:
+        """The end when waiting longer is no use; `callers`: what must be waited for is a limit of its own."""
         reason = f"no model can be asked now ({self._reasons() or 'others wait in line'})"
         if not self._want.may_queue:
             return ModelsFailed(reason, self.skipped, self.calls, self.last)
-        return Queued(reason, self.skipped, self.calls, wait_s, self.last)
+        return Queued(reason, self.skipped, self.calls, wait_s, self.last, callers)
 
     def nothing_left(self, retry_in_s: float) -> GenerateError:
         """The end when no candidate is left."""

@@ -51,6 +51,11 @@ class ModelSettings(BaseSettings):
     caller_requests: int | None = Field(default=10, ge=1, description="Calls of one caller per window.")
     caller_burst: int = Field(default=20, ge=1, description="Calls of one caller that may come at once.")
     caller_window_s: float = Field(default=1.0, gt=0, description="The callers' window.")
+    caller_queue_after_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="A job whose caller must wait longer for limits of its own waits in the queue.",
+    )
 
     named_patience_s: float = Field(
         default=10.0,

@@ -95,6 +95,7 @@ class Want:
     caller_budget_usd: Decimal | None = None  # what the caller may spend a day
     caller_spent_usd: Decimal = Decimal(0)  # what the database says they spent today
     caller_day: str = ""  # the database's day, as 2026-11-21
+    caller_tokens_per_minute: int | None = None  # in and out, of all models together
     job: str = field(default="", compare=False)  # whose question it is: a kept answer goes with it
 
     priority: Priority = Priority.INTERACTIVE
@@ -194,5 +195,6 @@ class Queued(GenerateError):
 
     retry_in_s: float = 0.0
     last: ModelError | None = None
+    callers: bool = False  # models could be asked, but the caller has sent enough for now
 
     code = "queued"

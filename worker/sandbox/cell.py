@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from domain.limits import Limits
+from worker import faults
 from worker.sandbox import spec as specs
 from worker.sandbox.collecting import Sink
 from worker.sandbox.engine import Engine, EngineError
@@ -56,6 +57,7 @@ class Cell:
             CellLost: the runner did not come up.
         """
         self.id = self._engine.create(specs.container_config(self.spec))
+        faults.at("container_created")
         self._stream.open(self._engine.attach(self.id))
         self._engine.start(self.id)
         facts = self._expect(Kind.UP, START_S)

@@ -1,5 +1,7 @@
 """Numbers: how long runs take, how they end, what models cost, and what the service is doing."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -7,9 +9,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import numbers, workers
-from api.auth import caller_of
+from api import classes, numbers, workers
+from api.auth import Caller, caller_of
 from api.pages import charts, show
+from api.pages.kept import Kept
 from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
 from api.services import Services, services_of
@@ -21,6 +24,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 WINDOWS = {"day": (24, "hour"), "week": (7, "day"), "month": (30, "day")}
 _STEP = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _TONES = ("good", "check", "limit", "bad", "busy", "quiet")
+_found: Kept[dict[str, Any]] = Kept()
 #: In the order in which models get colours; further ones share the last.
 _MODEL_TONES = ("busy", "check", "good", "limit", "bad", "quiet")
 
@@ -33,28 +37,32 @@ async def show_numbers(request: Request) -> Response:
     window = request.query_params.get("window", "day")
     if window not in WINDOWS:
         raise invalid(FieldError("window", "is not one of the allowed values", list(WINDOWS)))
+    found = _found.get((caller.id, window)) or _found.put(
+        (caller.id, window), await _of_caller(services, caller, window)
+    )
+    values = {"window": window, "windows": list(WINDOWS), **found, "service": await _service(services)}
+    return page(request, "numbers.html", values)
+
+
+async def _of_caller(services: Services, caller: Caller, window: str) -> dict[str, Any]:
     count, unit = WINDOWS[window]
     times = _times(count, unit)
     values = numbers.since(caller.id, times[0], unit)
-    runs = await services.database.all(numbers.BY_TIME, values)
-    latency = await services.database.all(numbers.LATENCY, values)
-    stages = await services.database.all(numbers.STAGES, values)
-    cost = await services.database.all(numbers.COST, values)
-    labels = [f"{time:%H:%M}" if unit == "hour" else f"{time:%m-%d}" for time in times]
-    return page(
-        request,
-        "numbers.html",
-        {
-            "window": window,
-            "windows": list(WINDOWS),
-            "labels": labels,
-            "runs": _runs(times, labels, runs),
-            "latency": _latency(times, labels, latency),
-            "stages": [row._asdict() for row in stages if row.times],
-            "cost": _cost(times, labels, cost),
-            "service": await _service(services),
-        },
+    database = services.database
+    counts, tried, answers, cost = await asyncio.gather(
+        database.slow(numbers.COUNTS, values),
+        database.slow(numbers.RUNS, values),
+        database.all(numbers.ANSWERS, values),
+        database.all(numbers.COST, values),
     )
+    labels = [f"{time:%H:%M}" if unit == "hour" else f"{time:%m-%d}" for time in times]
+    return {
+        "labels": labels,
+        "runs": _runs(times, labels, [row for row in counts if row.word is not None]),
+        "latency": _latency(times, labels, counts),
+        "stages": _stages(counts, tried[0], answers[0]),
+        "cost": _cost(times, labels, cost),
+    }
 
 
 def _times(count: int, unit: str) -> list[datetime]:
@@ -68,15 +76,19 @@ def _runs(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any])
     words: dict[str, list[int]] = {}
     for row in rows:
         if row.unit in at:
-            words.setdefault(row.word, [0] * len(times))[at[row.unit]] += row.runs
+            words.setdefault(row.word, [0] * len(times))[at[row.unit]] += row.jobs
     order = sorted(words, key=lambda word: (_TONES.index(show.tone(word)), word))
     series = {word: words[word] for word in order}
     picture = charts.bars(labels, series, [show.tone(word) for word in order], every=_every(labels))
     return {"picture": picture, "series": series, "sums": {word: sum(each) for word, each in series.items()}}
 
 
-def _latency(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any]) -> dict[str, Any]:
-    at = {row.unit: row.seconds for row in rows}
+def _latency(times: Sequence[datetime], labels: Sequence[str], counts: Sequence[Any]) -> dict[str, Any]:
+    found: dict[datetime, dict[int, int]] = {}
+    for row in counts:
+        if row.unit is not None and row.total is not None:
+            found.setdefault(row.unit, {})[row.total] = row.jobs
+    at = {time: classes.percentiles(each, numbers.PERCENTILES) or [] for time, each in found.items()}
     names = [f"p{share * 100:g}" for share in numbers.PERCENTILES]
     series = {
         name: [at[time][index] if time in at else None for time in times] for index, name in enumerate(names)
@@ -84,6 +96,25 @@ def _latency(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[An
     tones = ("good", "limit", "bad")
     picture = charts.lines(labels, series, tones, formatter=show.seconds, every=_every(labels))
     return {"picture": picture, "series": series, "tones": dict(zip(names, tones, strict=True))}
+
+
+def _stages(counts: Sequence[Any], tried: Any, answers: Any) -> list[dict[str, Any]]:
+    """The whole, and where it went; what never happened is left out."""
+    whole: Counter[int] = Counter()
+    waited: Counter[int] = Counter()
+    for row in counts:
+        if row.total is not None:
+            whole[row.total] += row.jobs
+        if row.waited is not None:
+            waited[row.waited] += row.jobs
+    found = [
+        ("whole", whole.total(), classes.percentiles(whole, numbers.PERCENTILES)),
+        ("waiting for the first step", waited.total(), classes.percentiles(waited, numbers.PERCENTILES)),
+        ("model answer", answers.times, answers.seconds),
+        ("sandbox start", tried.starts, tried.start_s),
+        ("run", tried.runs, tried.run_s),
+    ]
+    return [{"stage": stage, "times": times, "seconds": seconds} for stage, times, seconds in found if times]
 
 
 def _cost(times: Sequence[datetime], labels: Sequence[str], rows: Sequence[Any]) -> dict[str, Any]:

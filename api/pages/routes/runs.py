@@ -1,18 +1,17 @@
 """The list of runs."""
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import Row, func
+from sqlalchemy import Row, Select, func
 
-from api import numbers
+from api import documents, numbers
 from api.auth import Caller, caller_of
 from api.pages import charts, show
+from api.pages.kept import Kept
 from api.pages.shell import PageRoute, is_part, page
 from api.paging import Page
 from api.problems import FieldError, invalid
@@ -24,10 +23,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _KINDS = ("code", "task")
 _TONES = ("good", "check", "limit", "bad", "busy", "quiet")
-#: Seconds for which the picture of the last day may be old.
-_DAY_KEPT_S = 10
-_MOST_KEPT = 1000
-_days: dict[UUID, tuple[float, dict[str, Any]]] = {}
+_days: Kept[dict[str, Any]] = Kept()
 
 
 @router.get("/runs")
@@ -41,16 +37,12 @@ async def runs(request: Request) -> Response:
         raise invalid(FieldError("kind", "is not one of the allowed values", list(_KINDS)))
     wanted = Page.of(_narrowed(request, asked), services.offered.languages)
     # The same statement as of GET /v1/jobs, with what a line of the list shows beside.
-    statement = wanted.statement(caller.id).add_columns(
-        func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
-        jobs.c.task.is_not(None).label("is_task"),
-    )
-    if kind is not None:
-        statement = statement.where(jobs.c.task.is_not(None) if kind == "task" else jobs.c.code.is_not(None))
+    of_kind = () if kind is None else (jobs.c[kind].is_not(None),)
+    statement = with_beginning(wanted.statement(caller.id, *of_kind))
     found = await services.database.all(statement, {})
     shown = {name: value for name, value in {**wanted.filters, "kind": kind}.items() if value}
     values = {
-        "runs": _lines(wanted, found),
+        "runs": lines(found[: wanted.limit]),
         "following": _following(wanted, found, shown),
         "live": wanted.cursor is None,
         "filters": shown,
@@ -73,11 +65,23 @@ def _narrowed(request: Request, asked: Mapping[str, str]) -> Request:
     return Request({**request.scope, "query_string": urlencode(asked).encode()})
 
 
-def _lines(wanted: Page, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    document = wanted.document(rows)
+def with_beginning(statement: Select[Any]) -> Select[Any]:
+    """The same jobs, with what a line of the list shows beside."""
+    return statement.add_columns(
+        func.left(func.coalesce(jobs.c.task, jobs.c.code), 200).label("beginning"),
+        jobs.c.task.is_not(None).label("is_task"),
+    )
+
+
+def lines(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Jobs as lines of a list, from rows of such a statement."""
     return [
-        {**job, "beginning": " ".join(row.beginning.split())[:140], "kind": "task" if row.is_task else "code"}
-        for job, row in zip(document["jobs"], rows, strict=False)
+        {
+            **documents.summary(row),
+            "beginning": " ".join(row.beginning.split())[:140],
+            "kind": "task" if row.is_task else "code",
+        }
+        for row in rows
     ]
 
 
@@ -93,8 +97,7 @@ def _path(shown: Mapping[str, str], cursor: str | None) -> str:
 
 async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
     """Runs of each of the last 24 hours by tone: as a picture, and in sum."""
-    kept_until, kept = _days.get(caller.id, (0.0, {}))
-    if kept_until > time.monotonic():
+    if (kept := _days.get(caller.id)) is not None:
         return kept
     now = datetime.now(UTC)
     first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
@@ -109,7 +112,4 @@ async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
         "sums": {name: count for name, count in sums.items() if count},
         "count": sum(sums.values()),
     }
-    if len(_days) >= _MOST_KEPT:
-        _days.clear()
-    _days[caller.id] = (time.monotonic() + _DAY_KEPT_S, found)
-    return found
+    return _days.put(caller.id, found)

@@ -224,11 +224,15 @@ class Store:
         if publish:
             self.redis.publish(STATES_CHANNEL, state_message(job_id, "finished"))
 
-    def _end(self, job_id: UUID, token: UUID, *, verdict: str, **values: Any) -> None:
+    def _end(
+        self, job_id: UUID, token: UUID, *, verdict: str, kept: Sequence[dict[str, Any]] = (), **values: Any
+    ) -> None:
+        left = {"kept": json.dumps(kept), "a_artifacts": len(kept), "a_left_out": None, "a_results": None}
         with self.engine.begin() as connection:
             number = connection.execute(
-                statements.FINISH,
+                statements.WITH_LEAVINGS[statements.FINISH] if kept else statements.FINISH,
                 {
+                    **(left if kept else {}),
                     "b_id": job_id,
                     "b_token": token,
                     "b_verdict": verdict,

@@ -105,7 +105,7 @@ def test_pages(admin: httpx.Client) -> None:
 def test_a_name_is_taken_once(admin: httpx.Client) -> None:
     assert caller(admin)["quotas"] == {
         **dict.fromkeys(("requests_per_s", "burst", "running", "queued", "execution_s_per_day")),
-        **dict.fromkeys(("model_usd_per_day", "retention_days")),
+        **dict.fromkeys(("model_usd_per_day", "model_tokens_per_minute", "retention_days")),
         "ceilings": {},
         "allowed": {},
     }

@@ -9,8 +9,11 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import func, update
 
 from domain.bell import OUTPUT_CHANNEL, Output, output_key
+from domain.statements import EXPIRE_ARTIFACTS
+from domain.tables import artifacts
 from tests.harness import eventually
 from tests.integration.api.harness import Server, Store
 
@@ -61,6 +64,14 @@ def written(events: list[Event], stream: str) -> str:
     return "".join(data["text"] for _, event, data in events if event == stream)
 
 
+def files(*names: str) -> list[dict[str, Any]]:
+    """Rows of artifacts with these names, as a worker stores them."""
+    return [
+        {"id": str(uuid4()), "name": name, "media_type": "text/plain", "size": n, "sha256": f"{n:064x}"}
+        for n, name in enumerate(names)
+    ]
+
+
 class Program:
     """What a worker tells of a program that runs."""
 
@@ -77,9 +88,9 @@ class Program:
             self.store.redis.xadd(output_key(self.job_id), output.fields())  # type: ignore[arg-type]
             self.store.redis.publish(OUTPUT_CHANNEL, str(self.job_id))
 
-    def end(self) -> None:
-        """End well, with everything that was written kept."""
-        self.store.end(self.job_id, stdout=self.told["stdout"], stderr=self.told["stderr"])
+    def end(self, *left: str) -> None:
+        """End well, with everything that was written kept, and files of these names."""
+        self.store.end(self.job_id, stdout=self.told["stdout"], stderr=self.told["stderr"], kept=files(*left))
 
 
 def test_a_job_that_ended_long_ago(plain: httpx.Client, store: Store) -> None:
@@ -104,6 +115,38 @@ def test_a_job_that_ended_long_ago(plain: httpx.Client, store: Store) -> None:
     # From any place on, the rest; after the last, that there is nothing more.
     for n, (event_id, _, _) in enumerate(events):
         assert read(plain, job["links"]["events"], after=event_id) == events[n + 1 :]
+
+
+def test_artifacts_are_told_before_the_end(plain: httpx.Client, store: Store) -> None:
+    job = submit(plain)
+    store.retry(UUID(job["id"]))
+    store.finish(UUID(job["id"]), kept=files("b c.txt", "a.txt", "ü.txt"))
+    path = job["links"]["events"]
+    events = read(plain, path)
+    assert kinds(events)[-7:] == ["attempt", "attempt", *["artifact"] * 3, "state finished", "done"]
+    told = [data for _, event, data in events if event == "artifact"]
+    told = [dict(data) for data in told]
+    assert [(data.pop("attempt"), data["name"]) for data in told] == [
+        (2, "a.txt"),
+        (2, "b c.txt"),
+        (2, "ü.txt"),
+    ]
+    # As the attempt's own document has them, but for contents, which a stream never carries.
+    attempt = plain.get(f"{job['links']['self']}/attempts/2").json()
+    assert told == [{name: each[name] for name in told[0]} for each in attempt["artifacts"]]
+    assert told[1]["links"]["self"].endswith("/artifacts/b%20c.txt?attempt=2")
+    for n, (event_id, _, _) in enumerate(events):
+        assert read(plain, path, after=event_id) == events[n + 1 :]
+    # Whatever retention takes, nobody who comes back hears anything twice or misses what is left.
+    order = [event for _, event, _ in events]
+    for gone in range(1, 4):
+        with store.engine.begin() as connection:
+            connection.execute(update(artifacts).values(created_at=func.now() - func.make_interval(0, 0, 0, 9)))
+            connection.execute(EXPIRE_ARTIFACTS, {"days": 8, "most": 1})
+        left = [*range(order.index("artifact")), *range(order.index("artifact") + gone, len(events))]
+        assert read(plain, path) == [events[n] for n in left]
+        for n, (event_id, _, _) in enumerate(events):
+            assert read(plain, path, after=event_id) == [events[m] for m in left if m > n]
 
 
 def test_a_job_is_followed_to_its_end(plain: httpx.Client, store: Store) -> None:
@@ -168,7 +211,7 @@ def test_a_stream_cut_a_hundred_times_equals_the_uncut_one(
             cuts += 1
         if lost:
             break
-    program.end()
+    program.end(*(f"{n:02}.txt" for n in range(12)))
     reader.join(60)
     while True:
         after = resumed[-1][0] if resumed else None
@@ -178,6 +221,7 @@ def test_a_stream_cut_a_hundred_times_equals_the_uncut_one(
             break
         resumed += more
     assert cuts >= 100
+    assert kinds(uncut)[-15:] == ["attempt", *["artifact"] * 12, "state finished", "done"]
     for stream in ("stdout", "stderr"):
         assert written(resumed, stream) == written(uncut, stream) == program.told[stream].decode()
     steps = [(event, data) for _, event, data in uncut if event not in {"stdout", "stderr"}]

@@ -14,7 +14,7 @@ from domain.quotas import Scope
 from tests.integration.api.harness import Server, Store
 from tests.visitor import Visitor
 
-PAGES = ("/runs", "/new", "/numbers", "/numbers?window=month", "/runs?state=queued&kind=code")
+PAGES = ("/runs", "/batches", "/new", "/numbers", "/numbers?window=month", "/runs?state=queued&kind=code")
 HOSTILE = "<script>alert(1)</script>"
 
 

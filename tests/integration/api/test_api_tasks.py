@@ -47,6 +47,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str | None]] = [
     ("a budget without end", task(budget_usd="Infinity"), "budget_usd", "more than 0"),
     ("a budget that is no number", task(budget_usd="lots"), "budget_usd", "more than 0"),
     ("a budget that is a list", task(budget_usd=[]), "budget_usd", None),
+    ("a temperature", task(temperature=2.1), "temperature", None),
+    ("no tokens", task(max_tokens=0), "max_tokens", None),
     ("an unknown preset", task(preset="magic"), "preset", None),
     ("a check that is text", task(check="1"), "check", None),
     ("a check of nothing", task(check={}), "check", "tests"),
@@ -102,6 +104,21 @@ def test_what_is_stored_and_answered(client: httpx.Client, store: Store) -> None
     with store.engine.begin() as connection:
         row = connection.execute(select(jobs)).one()
     assert (row.next_state, row.round, row.draft) == ("generating", 0, None)
+
+
+def test_a_request_gives_settings_in_place_of_the_presets(client: httpx.Client, store: Store) -> None:
+    def policy_of(**more: Any) -> dict[str, Any]:
+        found: dict[str, Any] = client.post("/v1/jobs", json=task(model="gpt-4.1", **more)).json()
+        return found
+
+    policy = policy_of(preset="code-generation", temperature=0.7, max_tokens=99)["policy"]
+    assert (policy["temperature"], policy["top_p"], policy["max_tokens"]) == (0.7, 0.95, 99)
+    assert policy["asked"] == ["temperature", "max_tokens"]
+    # What was asked for stays when it is run again with another preset; what came from the preset goes with it.
+    job = policy_of(preset="code-generation", max_tokens=99)
+    again = client.post(f"{job['links']['self']}/rerun", json={"preset": "data-extraction"}).json()
+    plain = policy_of(preset="data-extraction")["policy"]
+    assert again["policy"] == {**plain, "max_tokens": 99, "asked": ["max_tokens"]}
 
 
 def test_a_preset_gives_the_settings(client: httpx.Client, store: Store) -> None:

@@ -1,6 +1,7 @@
 """Webhooks as their callers manage them, and the outbox that ends of jobs fill. Nothing is sent here."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -168,6 +169,69 @@ def test_every_end_of_a_job_is_told_to_who_wants_it(client: httpx.Client, store:
         "labels": {"a": "b"},
         "links": {"self": f"/v1/jobs/{lost}"},
     }
+
+
+def a_batch(client: httpx.Client, *codes: str) -> tuple[dict[str, Any], list[UUID]]:
+    """A batch, and the ids of its jobs in its order."""
+    batch = client.post("/v1/batches?name=b", json={"jobs": [{"code": code} for code in codes]}).json()
+    jobs = client.get("/v1/jobs", params={"batch": batch["id"]}).json()["jobs"]
+    return batch, [UUID(job["id"]) for job in reversed(jobs)]
+
+
+def test_the_end_of_a_batch_is_told_once(client: httpx.Client, store: Store) -> None:
+    wants = create(client, events=["batch"])
+    others = [create(client), create(client, events=["batch.cancelled"])]
+    batch, (first, second, third) = a_batch(client, "1", "2", "3")
+    store.finish(first)
+    client.post(f"/v1/jobs/{third}/cancel")
+    assert deliveries(client, wants) == []
+    store.finish(second, verdict="error", exit_code=1)
+    (told,) = deliveries(client, wants)
+    assert (told["event"], told["job_id"], told["batch_id"]) == ("batch.finished", None, batch["id"])
+    assert told["links"]["batch"] == batch["links"]["self"]
+    assert [[each["event"] for each in deliveries(client, other)] for other in others] == [
+        ["job.finished.error", "job.cancelled", "job.finished.ok"],
+        [],
+    ]
+    with store.engine.begin() as connection:
+        found = select(webhook_deliveries.c.data).where(webhook_deliveries.c.event == "batch.finished")
+        assert connection.execute(found).scalar_one() == {
+            "id": batch["id"],
+            "name": "b",
+            "state": "ended",
+            "total": 3,
+            "counts": {"finished": 2, "cancelled": 1},
+            "verdicts": {"ok": 1, "error": 1},
+            "links": {name: batch["links"][name] for name in ("self", "results")},
+        }
+    assert client.delete(batch["links"]["self"]).status_code == 204
+    assert deliveries(client, wants) == []
+
+
+def test_a_cancelled_batch_is_told_once(client: httpx.Client, store: Store) -> None:
+    made = create(client, events=["batch"])
+    batch, (first, *_) = a_batch(client, *map(str, range(40)))
+    store.begin(first)
+    for _ in range(2):
+        assert client.post(f"{batch['links']['self']}/cancel").json()["state"] == "ended"
+    assert [told["event"] for told in deliveries(client, made)] == ["batch.cancelled"]
+
+
+def test_jobs_of_a_batch_that_end_at_the_same_time_tell_once(client: httpx.Client, store: Store) -> None:
+    """Four at a time, of ten batches, and two that wait for each other's commit."""
+    made = create(client, events=["batch"])
+    batches = [a_batch(client, *map(str, range(12))) for _ in range(10)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(store.finish, (job for _, jobs in batches for job in jobs)))
+    batch, (first, second) = a_batch(client, "1", "2")
+    given_up = text("UPDATE jobs SET state = 'broken', finished_at = now() WHERE id = :id")
+    with ThreadPoolExecutor(1) as pool:
+        with store.engine.begin() as connection:
+            connection.execute(given_up, {"id": first})
+            ending = pool.submit(store.finish, second)
+        ending.result(60)
+    told = [each["batch_id"] for each in deliveries(client, made)]
+    assert sorted(told) == sorted(each["id"] for each, _ in [*batches, (batch, [])])
 
 
 def test_what_is_disabled_is_told_nothing(client: httpx.Client, store: Store) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.model import parties
 from tests.integration.model.conftest import PROCESSES
-from worker.model.buckets import Limit, limit_of_caller
+from worker.model.buckets import Limit, limits_of_caller
 from worker.model.gate import Closed, Door, Gate, Outcome, Ticket
 from worker.model.settings import ModelSettings
 from worker.model.shared import Shared, SharedDown
@@ -289,14 +289,14 @@ def test_calls_under_way_are_bounded_and_a_dead_one_frees_its_place(url: str) ->
 
 def test_ten_a_second_with_twenty_at_once_for_each_caller(url: str) -> None:
     settings = ModelSettings(adaptive_initial=1000)
-    door, other = (Door("d", limit_of_caller(name, settings)) for name in ("anna", "ben"))
+    door, other = (Door("d", limits_of_caller(name, None, settings)) for name in ("anna", "ben"))
 
     async def work(gate: Gate) -> None:
         for _ in range(20):
             await enter(gate, door)
         refused = await gate.admit(door, 1)
         assert isinstance(refused, Closed)
-        assert "caller:anna" in refused.reason
+        assert "the caller's own requests" in refused.reason
         await enter(gate, other)
 
     run(url, settings, work)

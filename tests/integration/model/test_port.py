@@ -285,6 +285,37 @@ def test_a_caller_who_sends_much_holds_up_nobody_else(models: Open, vendor: Vend
     assert len(waiting) == 19
 
 
+def test_a_caller_has_so_many_tokens_in_a_minute(models: Open, vendor: Vendor) -> None:
+    """What a call may need is set aside, what it had is counted; who must wait for long leaves the thread."""
+    port = models(parties.quick(window_s=600, transit_s=0))
+    # A call may need 101 tokens, and has 11.
+    mine: dict[str, Any] = {"caller_tokens_per_minute": 120, "coalesce": False}
+    for n in range(2):
+        assert port.generate(want(f"{n}", **mine)).answer.text == "print(42)"
+    with pytest.raises(Queued, match="caller's own tokens") as told:
+        port.generate(want("3", **mine))
+    assert told.value.callers
+    assert 0 < told.value.retry_in_s <= 600
+    assert len(vendor.arrivals) == 2
+    assert port.generate(want("4", **{**mine, "caller": "ben"})).answer.text == "print(42)"
+
+
+def test_a_caller_goes_on_when_the_minute_has_passed(models: Open, vendor: Vendor) -> None:
+    port = models(parties.quick(window_s=1.0, transit_s=0, caller_queue_after_s=20))
+    for n in range(3):
+        got = port.generate(want(f"{n}", caller_tokens_per_minute=50))
+        assert got.answer.text == "print(42)"
+    assert len(vendor.arrivals) == 3
+
+
+def test_a_call_larger_than_a_callers_minute_is_made_alone(models: Open, vendor: Vendor) -> None:
+    port = models(parties.quick(window_s=60, transit_s=0))
+    mine = {"caller_tokens_per_minute": 5}
+    assert port.generate(want("1", **mine)).answer.text == "print(42)"
+    with pytest.raises(Queued):
+        port.generate(want("2", **mine))
+
+
 def test_a_call_that_no_bucket_ever_takes(models: Open, vendor: Vendor) -> None:
     served = gateways(
         gateway(vendor, GPT, GEMINI, model_limits={GPT: Bucket("g", tpm=50), GEMINI: Bucket("h")})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -48,6 +49,20 @@ def test_a_job_that_ends_is_told(hooks: Hooks, receiver: Receiver) -> None:
     (told,) = hooks.log(made)
     assert (told["id"], told["attempts"], told["response_status"]) == (got.id, 1, 204)
     assert (told["last_error"], told["next_at"]) == (None, None)
+
+
+def test_a_batch_that_ends_is_told(hooks: Hooks, receiver: Receiver) -> None:
+    made = hooks.create(receiver.url, events=["batch"])
+    batch = hooks.client.post("/v1/batches", json={"jobs": [{"code": "1"}, {"code": "2"}]}).json()
+    first, second = hooks.client.get("/v1/jobs", params={"batch": batch["id"]}).json()["jobs"]
+    hooks.store.finish(UUID(first["id"]))
+    hooks.client.post(f"/v1/jobs/{second['id']}/cancel")
+    hooks.arrived(made, 1)
+    (got,) = receiver.received
+    got.verify(made["secret"])
+    data = got.event["data"]
+    assert (got.event["type"], data["id"]) == ("batch.finished", batch["id"])
+    assert (data["counts"], data["verdicts"]) == ({"finished": 1, "cancelled": 1}, {"ok": 1})
 
 
 def test_a_receiver_that_fails_for_an_hour_gets_every_event(hooks: Hooks, receiver: Receiver) -> None:

@@ -1,0 +1,412 @@
+"""A database that dies, loses answers, is full of others, is migrated, or comes back from a backup."""
+
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+from domain.bell import ALL_QUEUES
+from domain.states import State
+from tests.faults.catalogue.workers import AGAIN_S, at_work
+from tests.faults.entries import Trial, fault
+from tests.faults.stack import LEASE_S
+from tests.faults.work import TWICE_S, Work, own
+from tests.harness import ROOT, Jobs, attempt, eventually
+from worker.store import ClaimedJob, Store
+
+
+class Probe:
+    """A client that submits jobs without a pause, and takes note of what it is answered."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.answers: Counter[int] = Counter()
+        self.bodies: list[str] = []
+        self.slowest_s = 0.0
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """A block in which it asks."""
+        stop = threading.Event()
+
+        def ask() -> None:
+            with own(self.work.stack) as client:
+                while not stop.is_set():
+                    self._ask(client)
+                    stop.wait(0.05)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(60)
+
+    def _ask(self, client: httpx.Client) -> None:
+        number, document = self.work.document()
+        began = time.monotonic()
+        with suppress(httpx.TransportError):
+            answer = client.post("/v1/jobs", json=document)
+            self.answers[answer.status_code] += 1
+            if answer.status_code in {200, 202}:
+                self.work.note(UUID(answer.json()["id"]), number)
+            elif answer.status_code != 503 or "retry-after" not in answer.headers:
+                self.bodies.append(answer.text)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    def judge(self) -> None:
+        """Every answer was a job, or 503 with Retry-After."""
+        assert not self.bodies, f"{dict(self.answers)}: {self.bodies[:3]}"
+
+
+@fault(
+    "F14.killed",
+    "the database is killed and started again while jobs run",
+    "results are written when it is back, none twice; the API says 503 meanwhile, never 500",
+    within_s=AGAIN_S + 10,
+)
+def database_killed(trial: Trial) -> float:
+    work, stack, probe = trial.work, trial.stack, Probe(trial.work)
+    at_work(trial, 8)
+    with probe.asking():
+        time.sleep(trial.moment(0.3))
+        stack.crash_postgres()
+        time.sleep(trial.moment(1.5))
+        stack.postgres.start()
+        began = time.monotonic()
+        time.sleep(0.5)
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    probe.judge()
+    assert all(host.alive for host in stack.hosts)
+    return took
+
+
+@fault(
+    "F14.terminated",
+    "all connections to the database are ended, three times",
+    "nobody notices but the log",
+    within_s=TWICE_S,
+)
+def connections_terminated(trial: Trial) -> float:
+    work, stack, probe = trial.work, trial.stack, Probe(trial.work)
+    at_work(trial, 8)
+    began = time.monotonic()
+    with probe.asking():
+        for _ in range(3):
+            time.sleep(trial.moment(0.3))
+            stack.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = 'retort' AND pid <> pg_backend_pid()"
+            )
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    probe.judge()
+    assert all(host.alive for host in stack.hosts)
+    return took
+
+
+def lose_an_answer(trial: Trial, *, passed_on: bool) -> float:
+    """The connection dies while a result is written, which is stored already or never came."""
+    work, stack = trial.work, trial.stack
+    number, document = work.document(pause_s=trial.moment(0.2))
+    # What the program prints as a word is found nowhere but in the statement that writes its result.
+    word = f"word{number}x{trial.seed}"
+    document["code"] += f"print('word' + '{number}x{trial.seed}', file=sys.stderr)\n"
+    with ExitStack() as losing:
+        needles = [
+            losing.enter_context(host.database.losing(word.encode(), passed_on=passed_on))
+            for host in stack.hosts
+        ]
+        answer = stack.client.post("/v1/jobs", json=document)
+        work.note(UUID(answer.json()["id"]), number)
+        eventually(lambda: any(each.found.is_set() for each in needles), "the result is written")
+        began = time.monotonic()
+        work.all_end()
+    took = time.monotonic() - began
+    work.judge(most_attempts=1)
+    assert all(host.alive for host in stack.hosts)
+    return took
+
+
+@fault(
+    "F15.stored",
+    "a result is stored, and the database's answer is lost",
+    "writing it again changes nothing: one result, no second run",
+    within_s=TWICE_S,
+)
+def answer_lost(trial: Trial) -> float:
+    return lose_an_answer(trial, passed_on=True)
+
+
+@fault(
+    "F15.lost",
+    "the connection dies before a result reaches the database",
+    "it is written again: one result, no second run",
+    within_s=TWICE_S,
+)
+def result_lost(trial: Trial) -> float:
+    return lose_an_answer(trial, passed_on=False)
+
+
+@fault(
+    "F15.claimed",
+    "a claim is stored, and the database's answer is lost",
+    "who claimed goes on with another job; that one is taken again within a lease and 5 s",
+    within_s=AGAIN_S,
+)
+def claim_lost(trial: Trial) -> float:
+    """The worker knows nothing of its claim, and runs something long, whose lease it keeps."""
+    work, stack = trial.work, trial.stack
+    with stack.api_broker.refusing():
+        (lost,) = work.submit(1, pause_s=0.1)
+        work.submit(2, pause_s=trial.chance.uniform(3, 4) * LEASE_S)
+    with ExitStack() as losing:
+        needles = [
+            losing.enter_context(host.database.losing(lost.bytes, passed_on=True)) for host in stack.hosts
+        ]
+        # A bell that rang just now: its job is claimed by a single statement.
+        stack.table.set(lost, rung_at=text("now() + interval '2 seconds'"))
+        stack.broker.ring(lost)
+        eventually(lambda: any(each.found.is_set() for each in needles), "it is claimed")
+    began = time.monotonic()
+    eventually(lambda: stack.table.get(lost).state == "finished", lambda: f"it ends: {stack.table.get(lost)}")
+    took = time.monotonic() - began
+    work.all_end()
+    work.judge()
+    assert [each.failure for each in stack.table.attempts(lost)] == ["worker_lost", None], "no claim was lost"
+    return took
+
+
+@fault(
+    "F16",
+    "the database takes no more connections, then its jobs are locked",
+    "503 with Retry-After; leases hold; everything goes on afterwards",
+    within_s=AGAIN_S,
+)
+def no_connections(trial: Trial) -> float:
+    work, stack, probe = trial.work, trial.stack, Probe(trial.work)
+    at_work(trial, 4, pause_s=LEASE_S)
+    held: list[psycopg.Connection] = []
+    url = f"host={stack.folder / 'run'} user=retort dbname=retort"
+    with probe.asking():
+        try:
+            _hold_all(url, held)
+            # Those who have none now get none.
+            with suppress(psycopg.Error):
+                held[0].execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ''"
+                    " AND backend_type = 'client backend' AND pid <> ALL(%s)",
+                    [[each.info.backend_pid for each in held]],
+                )
+            _hold_all(url, held)
+            time.sleep(trial.moment(1.0))
+        finally:
+            for connection in held:
+                connection.close()
+        with stack.table.engine.execution_options(isolation_level="READ COMMITTED").begin() as locking:
+            locking.exec_driver_sql("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+            time.sleep(trial.moment(2.0))
+        began = time.monotonic()
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    probe.judge()
+    assert all(host.alive for host in stack.hosts)
+    return took
+
+
+def _hold_all(url: str, held: "list[psycopg.Connection]") -> None:
+    """Connect until no more are taken."""
+    with suppress(psycopg.OperationalError):
+        while len(held) < 200:
+            held.append(psycopg.connect(url, connect_timeout=5))
+    assert held
+
+
+@fault(
+    "F33",
+    "the newest migration is taken back and made again while jobs run",
+    "no job is lost; the database answers within a second",
+    within_s=AGAIN_S,
+)
+def migrated(trial: Trial) -> float:
+    work, stack = trial.work, trial.stack
+    at_work(trial, 8, pause_s=1.0)
+    slowest, stop = [0.0], threading.Event()
+
+    def ask() -> None:
+        with own(stack) as client:
+            while not stop.wait(0.02):
+                began = time.monotonic()
+                answer = client.get("/v1/jobs", params={"limit": "1"})
+                slowest[0] = max(slowest[0], time.monotonic() - began)
+                assert answer.status_code in {200, 500, 503}, answer.text
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        config = Config(ROOT / "migrations" / "alembic.ini")
+        engine = create_engine(stack.postgres.url)
+        began = time.monotonic()
+        for step, revision in ((command.downgrade, "-1"), (command.upgrade, "head")):
+            with engine.connect() as connection:
+                config.attributes["connection"] = connection
+                step(config, revision)
+        engine.dispose()
+        trial.measure("migration back and forth", time.monotonic() - began)
+        stop.set()
+        asked.result(60)
+    trial.measure("slowest answer while it is migrated", slowest[0])
+    began = time.monotonic()
+    work.submit(3)
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    return took
+
+
+@fault(
+    "F34",
+    "the database comes back from a backup that was made while jobs ran",
+    "what ran then runs again; every job that it knows ends, with one result",
+    within_s=AGAIN_S + 10,
+)
+def restored(trial: Trial) -> float:
+    work, stack = trial.work, trial.stack
+    at_work(trial, 8)
+    copy = stack.folder / "backup"
+    stack.crash_postgres()
+    shutil.rmtree(copy, ignore_errors=True)
+    stack.postgres.stop()  # what the crash left of it
+    shutil.copytree(stack.postgres.data_dir, copy)
+    stack.postgres.start()
+    later = Work(stack)
+    time.sleep(trial.moment(1.0))
+    with suppress(AssertionError, httpx.HTTPError):
+        later.submit(2)
+    stack.crash_postgres()
+    shutil.rmtree(stack.postgres.data_dir)
+    shutil.move(copy, stack.postgres.data_dir)
+    stack.postgres.start()
+    began = time.monotonic()
+    work.all_end()
+    took = time.monotonic() - began
+    # What was told before may be told again, as another message: the first is not in the backup.
+    work.judge(hooks=False)
+    known = later.states()
+    assert not known, "jobs that are newer than the backup are gone, and so are their numbers"
+    return took
+
+
+# --- races, on the database alone ---------------------------------------------------------------------
+
+
+@fault(
+    "F12",
+    "sweepers and workers act on what they saw a moment ago, 40 races",
+    "nothing that ended or was taken again is overwritten",
+    within_s=60,
+)
+def stale_snapshots(trial: Trial) -> float:
+    """Jobs whose lease ran out: their worker writes its result, another claims them, sweepers give them up."""
+    table = trial.stack.apart
+    began = time.monotonic()
+    store = Store(trial.stack.apart_url, threads=6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            for _ in range(40):
+                _race(trial, table, store, pool)
+    finally:
+        store.close()
+    return time.monotonic() - began
+
+
+def _race(trial: Trial, table: Jobs, store: Store, pool: ThreadPoolExecutor) -> None:
+    waits = [trial.moment(0.004) for _ in range(4)]
+    claims = trial.chance.randint(1, 3)
+    job_id = table.add("print(1)")
+    first = store.claim(job_id, uuid4(), "first", State.RUNNING)
+    assert first is not None
+    table.set(job_id, claims=claims)
+    table.expire(job_id)
+
+    def finish() -> bool:
+        time.sleep(waits[0])
+        assert first is not None
+        return store.finish(first, verdict="ok", reason=None, attempt=attempt(stdout=b"first"))
+
+    def claim() -> ClaimedJob | None:
+        time.sleep(waits[1])
+        return store.claim(job_id, uuid4(), "second", State.RUNNING)
+
+    def sweep(wait_s: float) -> bool:
+        time.sleep(wait_s)
+        broken, _ = store.sweep(after_s=dict.fromkeys(ALL_QUEUES, 5), most=500)
+        return job_id in broken
+
+    done = pool.submit(finish)
+    second = pool.submit(claim)
+    swept = [pool.submit(sweep, each) for each in waits[2:]]
+    won = [done.result(30), second.result(30) is not None, *(each.result(30) for each in swept)]
+    taken = second.result()
+    row, attempts = table.get(job_id), table.attempts(job_id)
+    said = f"{won} with {claims} claims: {row.state}, {[(a.verdict, a.failure) for a in attempts]}"
+    assert sum(won) <= 1, said
+    if taken is not None:
+        assert (row.state, row.lease_token) == ("running", taken.token), said
+        assert store.finish(taken, verdict="ok", reason=None, attempt=attempt(stdout=b"second")), said
+        attempts = table.attempts(job_id)
+        assert [each.verdict for each in attempts] == [None, "ok"], said
+    else:
+        assert row.state == ("finished" if won[0] else "broken" if sum(won) else "queued"), said
+        assert len(attempts) == 1, said
+    assert not store.finish(first, verdict="error", reason=None, attempt=attempt()), said
+
+
+@fault(
+    "F38",
+    "four sweepers at once, over jobs that wait, are lost or were lost too often",
+    "each job is rung for once, given up once",
+    within_s=60,
+)
+def many_sweepers(trial: Trial) -> float:
+    table = trial.stack.apart
+    began = time.monotonic()
+    stores = [Store(trial.stack.apart_url, threads=2) for _ in range(4)]
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            ago = datetime.now(UTC) - timedelta(minutes=1)
+            waiting = table.add_many(table.row(rung_at=ago) for _ in range(30))
+            lost = table.add_many(table.row() for _ in range(20))
+            for job_id in lost:
+                assert stores[0].claim(job_id, uuid4(), "gone", State.RUNNING) is not None
+                table.set(job_id, claims=trial.chance.choice([1, 3]))
+                table.expire(job_id)
+            patience = dict.fromkeys(ALL_QUEUES, 5)
+            found = list(pool.map(lambda store: store.sweep(after_s=patience, most=500), stores * 3))
+        broken = Counter(each for given_up, _ in found for each in given_up)
+        rung = Counter(each for _, due in found for each, _ in due)
+        mine = {*waiting, *lost}
+        dead = {each for each in lost if table.get(each).state == "broken"}
+        assert set(broken) & mine == dead
+        assert {each for each in rung if each in mine} == mine - dead
+        assert set(broken.values()) | {rung[each] for each in mine - dead} <= {1}
+        assert all(len(table.attempts(each)) == 1 for each in dead)
+    finally:
+        for store in stores:
+            store.close()
+    return time.monotonic() - began
