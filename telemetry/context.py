@@ -7,6 +7,7 @@ import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
+from zlib import crc32
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -55,5 +56,6 @@ def parent_of_job(job_id: UUID, traceparent: str | None, ratio: float = 1.0) -> 
     found = parent_of(traceparent)
     if found is not None:
         return found
-    low = job_id.int & (2**62 - 1)  # random bits of a UUIDv7
-    return Parent(job_id.int, low or 1, low < ratio * 2**62)
+    # Of ids that were made in one moment only the last bits differ, so their bits alone decide nothing.
+    share = crc32(job_id.bytes) / 2**32
+    return Parent(job_id.int, job_id.int & (2**62 - 1) or 1, share < ratio)
