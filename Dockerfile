@@ -33,6 +33,7 @@ COPY domain/ /opt/retort/domain/
 COPY api/ /opt/retort/api/
 COPY worker/ /opt/retort/worker/
 COPY storage/ /opt/retort/storage/
+COPY telemetry/ /opt/retort/telemetry/
 COPY retort/ /opt/retort/retort/
 COPY migrations/ /opt/retort/migrations/
 # A sandbox worker finds its images by the hash of what they are built from.

@@ -10,7 +10,7 @@ RETORT := .venv/bin/retort
 export DEBIAN_FRONTEND := noninteractive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run stop demo test pictures gateways lint images compose bench hostile fuzz soak crowd faults clean
+.PHONY: help venv run stop demo test pictures gateways lint images compose configuration bench hostile fuzz soak crowd faults clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,10 +60,15 @@ hostile: $(STAMP) ## Run all hostile programs and requests (TIER=runsc, TIMES=5)
 fuzz: $(STAMP) ## Try the whole HTTP contract with 20,000 generated requests (ARGS="--cases 500 --seed 7")
 	@$(PY) -m tests.fuzz.run $(ARGS)
 
-soak: $(STAMP) ## Run 10,000 mixed jobs, then look for anything left (ARGS="--jobs 500" for a trial)
+MINUTES ?= 30
+
+soak: $(STAMP) ## Mixed load on two workers while faults come at random (MINUTES=30; ARGS="--jobs 10000": no faults)
 	@$(RETORT) engine ensure
 	@$(PY) -m worker.sandbox.images build --quiet
-	@$(PY) -m tests.hostile.soak $(ARGS)
+	@$(PY) -m tests.soak.run --minutes $(MINUTES) $(ARGS)
+
+configuration: $(STAMP) ## Write docs/configuration.md from the settings
+	@$(PY) -m scripts.configuration $(ARGS)
 
 crowd: $(STAMP) ## Run 1,000 tasks at once against a gateway that keeps a strict watch (ARGS="--jobs 10000")
 	@$(RETORT) engine ensure

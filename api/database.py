@@ -11,8 +11,10 @@ from sqlalchemy import Executable, Row
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from api.lanes import Lanes
+from api.meters import Meters
 from api.problems import Problem, unavailable
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,24 @@ class Database:
         )
         self._lanes = Lanes(self._engine, pool_size)
         self._together = asyncio.Semaphore(_TRANSACTIONS)
+
+    def watched(self, meters: Meters) -> None:
+        """Have connections counted. Lanes keep theirs: one counts as in use while a statement runs on it."""
+        pool = self._engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 (what engines have unless told otherwise)
+
+        def in_use() -> int:
+            return pool.checkedout() - self._lanes.open + self._lanes.busy
+
+        meters.watch(
+            "retort_database_connections", "Connections to the database that are open.",
+            lambda: pool.checkedout() + pool.checkedin(),
+        )  # fmt: skip
+        meters.watch("retort_database_connections_in_use", "Of these, in use now.", in_use)
+        meters.watch(
+            "retort_database_connections_most", "Connections that there may be.",
+            lambda: pool.size(),
+        )  # fmt: skip
 
     async def warm(self) -> None:
         """Open the lanes, so that no request has to. A dead database is no error here."""

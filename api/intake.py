@@ -13,6 +13,7 @@ from domain.files import MB
 from domain.languages import Language
 from domain.limits import LimitError, Limits, Profile
 from domain.states import Runtime, State
+from telemetry.context import CURRENT
 
 _UNKNOWN = "extra_forbidden"
 _NUMBERS = frozenset({"int_type", "float_type", "int_from_float"})
@@ -57,6 +58,8 @@ class Wanted:
             "budget_usd": None,
             "next_state": State.RUNNING.value,
         }
+        if (traceparent := CURRENT.get()) is not None:
+            row["traceparent"] = traceparent
         return row if self.task is None else row | self.task.row()
 
 

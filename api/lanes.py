@@ -58,11 +58,17 @@ class Lanes:
     def __init__(self, engine: AsyncEngine, count: int) -> None:
         self._engine = engine
         self._count = count
+        self.open = 0  # lanes that hold a connection
         # What is None has still to be opened; the last lane used is the next, while it is warm.
         self._free: asyncio.LifoQueue[Lane | None] = asyncio.LifoQueue()
         for _ in range(count):
             self._free.put_nowait(None)
         self._sql: dict[tuple[Executable, tuple[str, ...]], tuple[str, dict[str, Any]]] = {}
+
+    @property
+    def busy(self) -> int:
+        """Lanes in use."""
+        return self._count - self._free.qsize()
 
     def sql(self, statement: Executable, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The statement as text, and its constants; compiled once."""
@@ -97,9 +103,11 @@ class Lanes:
         try:
             if lane is None:
                 lane = await Lane.open(self._engine)
+                self.open += 1
             yield lane
         finally:
             if lane is not None and lane.broken:
+                self.open -= 1
                 await lane.close()
                 lane = None
             self._free.put_nowait(lane)
@@ -109,6 +117,7 @@ class Lanes:
         opened = await asyncio.gather(*(Lane.open(self._engine) for _ in range(self._count)))
         for _ in opened:
             self._free.get_nowait()
+        self.open += len(opened)
         for lane in opened:
             self._free.put_nowait(lane)
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from socket import gethostname
 
 import redis.asyncio
 from fastapi import FastAPI, Request, Response
@@ -26,6 +27,8 @@ from api.compression import Compression
 from api.database import Database
 from api.edge import Edge, request_id_of
 from api.intake import Intake
+from api.metering import Metering
+from api.meters import Meters
 from api.offered import Offered
 from api.pages import router as pages
 from api.pages.shell import nothing_here, wants_page
@@ -63,6 +66,7 @@ from domain.quotas import Quotas
 from domain.sealing import Sealer, sealer_of
 from domain.tasks import load_task_rules
 from storage.store import Storage, default_url
+from telemetry import traces
 
 #: Seconds for which anything of ours waits for Redis.
 REDIS_PATIENCE_S = 2.0
@@ -103,7 +107,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application; settings come from the environment unless given."""
     if settings is None:
         settings = load_settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, "api")
+    traces.open_traces("retort-api", gethostname())
     services = _services(settings)
     bodies = {files.PATH: settings.max_file_bytes, batches.PATH: settings.max_batch_bytes}
     app = FastAPI(
@@ -117,7 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         middleware=[
             # Outside of everything, so that also what is refused can be read.
             *_cors(_list(settings.cors_origins)),
-            Middleware(Edge, networks(_list(settings.trusted_proxies))),
+            Middleware(Edge, networks(_list(settings.trusted_proxies)), services.meters),
             # Small answers are not worth it; event streams are passed on as they come.
             Middleware(Compression, minimum_size=GZIP_BYTES, compresslevel=5),
             Middleware(Guard, services.keys, services.rates.admit),
@@ -193,6 +198,11 @@ def _services(settings: Settings) -> Services:
         TaskIntake(load_task_rules(settings.tasks), catalogue),
         settings.runtime,
     )
+    waiting = Waiting(client, database, settings.max_waiters)
+    meters = Meters()
+    meters.watch("retort_http_waiters", "Clients that wait for a job's end now.", lambda: waiting.count)
+    meters.watch("retort_http_streams", "Event streams that are open now.", lambda: waiting.watching)
+    database.watched(meters)
     return Services(
         settings=settings,
         database=database,
@@ -203,13 +213,15 @@ def _services(settings: Settings) -> Services:
         serving=Serving(database, settings.models_cache_s),
         catalogue=catalogue,
         bell=Bell(client, producer(redis_url)),
-        waiting=Waiting(client, database, settings.max_waiters),
+        waiting=waiting,
         storage=Storage(settings.storage_url or default_url(settings.state_dir)),
         teller=Teller(client),
         room=Room(database, per_caller=settings.max_queued_per_caller, in_all=settings.max_queued),
         seconds=Seconds(database),
         rates=Rates(client, Quotas(requests_per_s=settings.requests_per_s, burst=settings.burst)),
         sealer=_sealer(settings),
+        meters=meters,
+        metering=Metering(meters, database, client),
     )
 
 
@@ -252,6 +264,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.bell.flush()
         await services.redis.aclose()
         await services.database.close()
+        await asyncio.to_thread(traces.close_traces)
 
 
 async def _plain_error(request: Request, error: Exception) -> Response:

@@ -665,7 +665,8 @@ class Part(_Answer):
 
 
 class Readiness(_Answer):
-    """Whether jobs will be run.
+    """Whether jobs will be run. `progress`: whether programs that could run are taken up, and not only whether
+    there is somebody to take them.
 
     `tiers`: those that live workers offer, and whether one is ready there. `missing_languages`: those whose
     image no live worker has.
@@ -675,6 +676,7 @@ class Readiness(_Answer):
     database: Part
     redis: Part
     workers: Part
+    progress: Part
     tiers: dict[str, bool]
     missing_languages: list[str]
 

@@ -9,6 +9,8 @@ from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
 from api.intake import Intake
+from api.metering import Metering
+from api.meters import Meters
 from api.offered import Offered
 from api.quotas import Room, Seconds
 from api.rates import Rates
@@ -40,6 +42,8 @@ class Services:
     seconds: Seconds
     rates: Rates
     serving: Serving
+    meters: Meters
+    metering: Metering
     sealer: Sealer | None  # None: no key for secrets is configured
 
 

@@ -112,6 +112,11 @@ class Waiting:
             if not others:
                 del self._waiters[job_id]
 
+    @property
+    def count(self) -> int:
+        """How many clients wait."""
+        return self._count
+
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[Watcher]:
         """A watcher for a job. While there is any, this process hears of live output."""

@@ -2,6 +2,9 @@
 
 import logging
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +15,39 @@ from domain.ids import KEY_PREFIX
 _KEY = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]{8,}")
 
 #: Attributes that a log call may add with `extra=`.
-EXTRAS = ("request_id", "caller_id", "job_id", "container", "count", "method", "path", "status", "ms", "client")
+EXTRAS = (
+    "request_id",
+    "caller_id",
+    "job_id",
+    "attempt",
+    "trace_id",
+    "container",
+    "delivery_id",
+    "count",
+    "method",
+    "path",
+    "status",
+    "ms",
+    "client",
+)
+
+#: What all lines of a process have.
+_process: dict[str, str] = {}
+
+_NO_IDS: Mapping[str, Any] = {}
+
+#: What all lines of a piece of work have: the ids that it is found by.
+_IDS: ContextVar[Mapping[str, Any]] = ContextVar("retort_log_ids", default=_NO_IDS)
+
+
+@contextmanager
+def ids(**values: Any) -> Iterator[None]:
+    """Give every line that is logged within the block these of `EXTRAS`, unless it has its own."""
+    token = _IDS.set({**_IDS.get(), **values})
+    try:
+        yield
+    finally:
+        _IDS.reset(token)
 
 
 def redact(text: str) -> str:
@@ -30,9 +65,13 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **_process,
         }
+        given = _IDS.get()
         for name in EXTRAS:
             value = getattr(record, name, None)
+            if value is None:
+                value = given.get(name)
             if value is not None:
                 line[name] = value
         if record.exc_info:
@@ -40,11 +79,13 @@ class JsonFormatter(logging.Formatter):
         return redact(orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode())
 
 
-def configure(level: str) -> None:
-    """Send all logs to stderr as JSON, the server's too.
+def configure(level: str, service: str = "", instance: str = "") -> None:
+    """Send all logs to stderr as JSON, the server's too; `service` and `instance` say whose they are.
 
     The server's own access log is switched off: it writes query strings, and ours has the request id.
     """
+    _process.clear()
+    _process.update({name: text for name, text in (("service", service), ("instance", instance)) if text})
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

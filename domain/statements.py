@@ -103,6 +103,7 @@ _claimed_columns = (
     jobs.c.cost_usd,
     jobs.c.round,
     jobs.c.draft,
+    jobs.c.traceparent,
     func.date_part("epoch", func.now() - jobs.c.created_at).label("age_s"),
     # Of tasks: whether a model was asked before, and the quotas of its caller, which has some of models.
     and_(jobs.c.task.is_not(None), exists().where(model_calls.c.job_id == jobs.c.id)).label("asked"),

@@ -197,6 +197,7 @@ jobs = Table(
     Column("rerun_of", Uuid, ForeignKey("jobs.id", ondelete="SET NULL")),
     Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),
     Column("batch_index", Integer),  # its place in the batch, from 0
+    Column("traceparent", Text),  # W3C: the span that it came from; None: the job is a trace of its own
     Column("priority", Text, nullable=False, server_default=Priority.INTERACTIVE.value),
     Column("cache", Boolean, nullable=False, server_default=text("false")),
     # What was asked for, of a task.

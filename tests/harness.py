@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -209,8 +209,10 @@ class Worker:
         *,
         instance: str,
         environment: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
         **settings: str,
     ) -> None:
+        """`inside`: a command that runs another one somewhere else, as in a network of its own."""
         self.log = log
         self.instance = instance
         self._told = False
@@ -223,7 +225,7 @@ class Worker:
         given |= {"state_dir": str(log.parent), **settings}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker.main"],
+                [*inside, sys.executable, "-m", "worker.main"],
                 cwd=ROOT,
                 env={
                     **os.environ,

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from domain.bell import queue_of, queues_of
 from domain.states import State
-from worker import faults
+from worker import faults, telling
 from worker.broker import Bell
 from worker.generating import Generating
 from worker.leases import Leases
@@ -34,6 +34,12 @@ class Steps:
         self._generating = generating
         self.draining = False
         self.advanced_at = time.monotonic()
+        self._claimed_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since a job was claimed here, or since the start."""
+        return time.monotonic() - self._claimed_at
 
     @property
     def serves(self) -> tuple[State, ...]:
@@ -49,7 +55,7 @@ class Steps:
 
     def advance(self, job_id: UUID) -> None:
         """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
-        self.advanced_at = time.monotonic()
+        self.advanced_at = began = time.monotonic()
         states = self._open()
         if self.draining or not states:
             return
@@ -57,9 +63,11 @@ class Steps:
         job = self._store.claim_next(job_id, uuid4(), self._worker, *states, runtimes=tiers)
         if job is None:
             return
+        self._claimed_at = time.monotonic()
         faults.at("claimed", job.id)
         try:
-            self._step(job)
+            with telling.step(job, self._claimed_at - began):
+                self._step(job)
         finally:
             if job.limited and self._store.waits(job):
                 # Its caller may run one more now. The bell says that there is work, not which.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from telemetry import traces, words
+from worker import meters
 from worker.model.types import Finish
 from worker.model.want import CallRecord, CallStatus, Choice, Generated
 
@@ -44,6 +46,35 @@ def stored_answer(row: Any) -> Answer:
         "skipped": [],
     }
     return Answer(row.answer, row.finish or Finish.LENGTH, row.model, choice)
+
+
+def tell(record: CallRecord) -> None:
+    """Count a call, and make it a span below the step's: names, sizes and outcome, no word of either side."""
+    meters.called(record)
+    usage = record.usage
+    traces.record(
+        f"{words.CHAT} {record.model}",
+        "client",
+        record.latency_s,
+        {
+            words.GEN_AI_OPERATION: words.CHAT,
+            words.GEN_AI_PROVIDER: record.gateway,
+            words.GEN_AI_REQUEST_MODEL: record.model,
+            words.GEN_AI_RESPONSE_MODEL: record.model_version,
+            words.GEN_AI_MAX_TOKENS: record.max_tokens,
+            words.GEN_AI_TEMPERATURE: record.temperature,
+            words.GEN_AI_FINISH: None if record.finish is None else [record.finish.value],
+            words.GEN_AI_INPUT_TOKENS: None if usage is None else usage.input_tokens,
+            words.GEN_AI_OUTPUT_TOKENS: None if usage is None else usage.output_tokens,
+            words.HTTP_STATUS: record.http_status,
+            words.REQUEST_ID: record.request_id,
+            words.CALL_STATUS: record.status.value,
+            words.RETRY: record.retry,
+            words.WAITED_S: record.waited_s,
+            words.COST_USD: None if record.cost_usd is None else float(record.cost_usd),
+        },
+        failed=None if record.failure is None else record.failure.value,
+    )
 
 
 def call_columns(record: CallRecord) -> dict[str, Any]:

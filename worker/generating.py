@@ -16,7 +16,7 @@ from domain.states import Outcome, State
 from domain.tasks import Draft, Reason
 from worker import faults
 from worker.broker import Bell
-from worker.calls import Answer, answer_of, call_columns, stored_answer
+from worker.calls import Answer, answer_of, call_columns, stored_answer, tell
 from worker.history import NO_CODE, ended, rounds_of
 from worker.model import reading
 from worker.model.extract import Extracted, Problem, extract
@@ -260,6 +260,7 @@ class Generating:
         }
         call = call_columns(record)
         call["parameters"] |= mark
+        tell(record)
         faults.at("answered", job.id)
         if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **call}):
             raise LeaseLost

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.bell import BATCH_SUFFIX
 from domain.states import Runtime, State
 from storage.store import StorageError
+from worker import meters
 from worker.advance import Steps
 from worker.broker import Bell
 from worker.leases import Leases
@@ -104,10 +105,12 @@ def sweep(store: Store, bell: Bell) -> None:
     broken, overdue = store.sweep(after_s=patience, most=RINGS)
     for job_id in broken:
         log.error("job given up: its worker was lost too often", extra={"job_id": str(job_id)})
+        meters.GIVEN_UP.inc()
         bell.tell(job_id, State.BROKEN)
     for job_id, queue in overdue:
         if not bell.ring(job_id, queue):
             break  # each further try would take seconds; the rest is due again soon
+        meters.RINGS.labels(queue).inc()
     if overdue:
         log.info("rang again for overdue jobs", extra={"count": len(overdue)})
 
@@ -215,10 +218,11 @@ class Reporter:
         self._facts = facts
         self._beat = beat
         self._heard_at = time.monotonic()
+        self.why_not: str | None = "it starts"
 
     def step(self) -> None:
         """Look, report, and give up if deaf."""
-        why_not = "it is stopping" if self._steps.draining else self._why_not()
+        why_not = self.why_not = "it is stopping" if self._steps.draining else self._why_not()
         self._store.report(
             self._instance,
             ready=why_not is None,
@@ -226,6 +230,8 @@ class Reporter:
             facts={
                 "roles": [ROLES[state] for state in self._steps.serves],
                 "jobs": self._jobs,
+                "busy": len(self._leases),
+                "idle_s": round(self._steps.idle_s, 1),
                 **self._facts(),
             },
         )

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.parting import GIVE_UP
+from worker import meters
 from worker.store import ClaimedJob, Store
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Lease:
 
     def lose(self) -> None:
         """Take note that the lease was lost."""
+        meters.LOST.inc()
         with self._lock:
             self.lost = True
             if self._on_lost is not None:

@@ -18,7 +18,9 @@ from domain.languages import Language, load_languages
 from domain.limits import Profile, load_profiles
 from domain.logs import configure
 from storage.store import Storage, default_url
-from worker import asking, faults, housekeeping
+from telemetry import scrape, traces
+from telemetry.settings import load_telemetry
+from worker import asking, faults, housekeeping, meters, watched
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
@@ -33,6 +35,7 @@ from worker.model.rules import RefineRules, load_refine_rules
 from worker.pipeline import Pipeline
 from worker.retention import Retention
 from worker.sandbox import images
+from worker.sandbox import watched as watched_pool
 from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.pool import Pool, PoolSettings
 from worker.settings import WorkerSettings
@@ -134,6 +137,7 @@ class Wiring:
         )
         self.closing.callback(pool.close)
         pool.open()
+        meters.REGISTRY.register(scrape.Watched(lambda: watched_pool.of_pool(pool)))
         live = Live(self.bell)
         live.open()
         self.closing.callback(live.close)
@@ -194,6 +198,7 @@ class Wiring:
         opened = asking.open_models(self.settings.redis_url, self.tasks, self.closing)
         if opened is None:
             return None
+        meters.REGISTRY.register(scrape.Watched(lambda: watched.of_models(opened.models)))
         generating = Generating(
             tasks=self.tasks,
             bell=self.bell,
@@ -207,6 +212,19 @@ class Wiring:
             lambda: None,
             lambda: {"gateways": opened.gateways.facts(), "calls": opened.models.stats().as_dict()},
         )
+
+
+def _tell(settings: WorkerSettings, closing: ExitStack, ours: scrape.Watched) -> dict[str, str]:
+    """Open what tells of this process, where the settings say so; what to report of it."""
+    telemetry = load_telemetry()
+    traces.open_traces("retort-worker", settings.instance, telemetry)
+    closing.callback(traces.close_traces)
+    meters.REGISTRY.register(ours)
+    if telemetry.metrics_port is None:
+        return {}
+    served = scrape.serve(meters.REGISTRY, telemetry.metrics_host, telemetry.metrics_port)
+    closing.callback(served.close)
+    return {"metrics": served.address}
 
 
 def run(settings: WorkerSettings) -> int:
@@ -228,6 +246,11 @@ def run(settings: WorkerSettings) -> int:
             running=None if running is None else running[0],
             generating=None if generating is None else generating[0],
         )
+
+        def why_not() -> str | None:
+            return next((why for part in parts if (why := part.why_not())), None)
+
+        told: dict[str, str] = {}
         reporter = housekeeping.Reporter(
             store=store,
             bell=bell,
@@ -235,11 +258,15 @@ def run(settings: WorkerSettings) -> int:
             leases=wiring.leases,
             instance=settings.instance,
             jobs=wiring.jobs,
-            why_not=lambda: next((why for part in parts if (why := part.why_not())), None),
-            facts=lambda: {name: value for part in parts for name, value in part.facts().items()},
+            why_not=why_not,
+            facts=lambda: told | {name: value for part in parts for name, value in part.facts().items()},
             deaf_s=settings.deaf_s,
             beat=settings.ready_file.touch,
         )
+        ours = scrape.Watched(
+            lambda: watched.of_worker(wiring.jobs, steps, wiring.leases, store, lambda: reporter.why_not)
+        )
+        told |= _tell(settings, closing, ours)
         store.warm_up()
         wiring.leases.open()
         closing.callback(wiring.leases.close)
@@ -309,7 +336,7 @@ def main() -> None:
     # Until Celery minds the signal: whoever is told to stop while it starts removes its containers, too.
     signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment
-    configure(settings.log_level)
+    configure(settings.log_level, "worker", settings.instance)
     faults.arm(settings.fault_fuses)
     for name in ("celery.app.trace", "celery.worker.strategy"):  # two lines for every job say nothing of ours
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,7 +11,8 @@ from domain.limits import Profile
 from domain.results import believed
 from domain.states import Runtime, State, Verdict
 from storage.store import Storage, StorageError
-from worker import faults
+from telemetry import traces, words
+from worker import faults, meters
 from worker.broker import Bell
 from worker.checks import Harnessed
 from worker.files import Artifacts, InputGone, inputs
@@ -22,6 +23,7 @@ from worker.live import Live
 from worker.memory import Memory
 from worker.sandbox.pool import Lent, Pool, PoolUnavailable
 from worker.sandbox.running import Ending, Input, Program
+from worker.sandbox.statistics import image_name
 from worker.sandbox.stream import CellLost
 from worker.sandbox.verdict import CPU, WALL, decide
 from worker.store import ClaimedJob, Store
@@ -124,14 +126,19 @@ class Pipeline:
         """Run it in a cell, if one can be had."""
         job = step.job
         try:
-            lent = self._pool.take(
-                step.image,
-                step.profile,
-                runtime=job.runtime,
-                limits=job.limits,
-                code=step.harnessed.code.encode(),
-                caller=str(job.caller_id) if job.reuse == "caller" else None,
-            )
+            with traces.span("retort.sandbox.take") as span:
+                lent = self._pool.take(
+                    step.image,
+                    step.profile,
+                    runtime=job.runtime,
+                    limits=job.limits,
+                    code=step.harnessed.code.encode(),
+                    caller=str(job.caller_id) if job.reuse == "caller" else None,
+                )
+                meters.lent(image_name(lent.cell.spec.image), job.profile, job.runtime.value, _how(lent))
+                span.set(
+                    {words.IMAGE: lent.cell.spec.image, words.START: lent.start, words.REUSED: lent.reused}
+                )
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
@@ -141,6 +148,7 @@ class Pipeline:
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
         """It cannot run here, and no retry would change it."""
+        log.error("job given up: %s", reason, extra={"job_id": str(job.id)})
         if self._store.break_(job, reason=reason, attempt={"failure": reason, **_NO_OUTPUT}):
             self._bell.tell(job.id, State.BROKEN)
 
@@ -163,7 +171,11 @@ class Pipeline:
         reset = lent.cell.caller is not None
         try:
             try:
-                with step.lease.guarding(lent.cell.kill), self._live.watching(job.id, job.claims) as watched:
+                with (
+                    traces.span("retort.sandbox.run", attributes={words.CONTAINER: lent.cell.id}),
+                    step.lease.guarding(lent.cell.kill),
+                    self._live.watching(job.id, job.claims) as watched,
+                ):
                     ending = lent.cell.run(
                         self._program(step, files),
                         reset=reset,
@@ -178,7 +190,8 @@ class Pipeline:
             faults.at("output_read", job.id)
             if ending.killed:
                 return  # the lease was lost: whoever has it now records the result
-            self._finish(step, lent, ending, artifacts)
+            with traces.span("retort.record"):
+                self._finish(step, lent, ending, artifacts)
             reusable = reset and ending.status is not None and not ending.lost
         finally:
             self._pool.give_back(lent, reusable=reusable)
@@ -204,6 +217,7 @@ class Pipeline:
 
     def _finish(self, step: _Step, lent: Lent, ending: Ending, artifacts: Artifacts) -> None:
         job, decision = step.job, decide(ending)
+        meters.RAN.labels(step.language.name).observe(ending.wall_s)
         attempt = {
             **self._attempt(lent),
             "verdict": decision.verdict.value,
@@ -233,6 +247,7 @@ class Pipeline:
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
         log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
+        meters.CRASHES.labels(job.runtime.value).inc()
         attempt = self._attempt(lent)
         if job.task is not None:
             attempt |= self._judging.columns(job, job.task)
@@ -261,6 +276,11 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _how(lent: Lent) -> str:
+    """How a job came by its cell, in a word."""
+    return "reused" if lent.reused else lent.start
 
 
 def _left(ending: Ending, artifacts: Artifacts) -> dict[str, Any]:

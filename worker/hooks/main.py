@@ -7,7 +7,10 @@ import sys
 
 from domain.logs import configure
 from domain.sealing import sealer_of
+from telemetry.scrape import serve
+from telemetry.settings import load_telemetry
 from worker import faults
+from worker.hooks import meters
 from worker.hooks.delivering import Delivering
 from worker.hooks.outbox import Outbox
 from worker.hooks.sender import Sender, System
@@ -32,10 +35,16 @@ async def run(settings: HookSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, delivering.stop)
+    telemetry = load_telemetry()
+    served = None
+    if telemetry.metrics_port is not None:
+        served = serve(meters.REGISTRY, telemetry.metrics_host, telemetry.metrics_port)
     log.info("webhooks are sent")
     try:
         await delivering.run()
     finally:
+        if served is not None:
+            served.close()
         system.close()
         outbox.close()
 
@@ -43,7 +52,7 @@ async def run(settings: HookSettings) -> None:
 def main() -> None:
     """Read the settings and run."""
     settings = HookSettings()  # type: ignore[call-arg]  # from the environment
-    configure(settings.log_level)
+    configure(settings.log_level, "hooks")
     try:
         asyncio.run(run(settings))
     except ValueError as error:

@@ -18,9 +18,13 @@ class HookSettings(ReachSettings, BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", extra="ignore", frozen=True)
 
-    database_password_file: Path | None = None
+    database_password_file: Path | None = Field(
+        default=None, description="File with the password for `database_url`, which then has none."
+    )
     database_url: str = Field(description="PostgreSQL, as postgresql+psycopg://…")
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level of what is logged."
+    )
 
     webhook_key: SecretStr | None = Field(default=None, description="Opens the secrets; as the API's.")
     webhook_key_file: Path | None = Field(default=None, description="Or a file of keys, one a line.")

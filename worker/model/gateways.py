@@ -36,9 +36,11 @@ class GatewaySettings(BaseSettings):
     catalogue: Path | None = Field(default=None, description="File with models that replaces ours.")
     gateways: Path | None = Field(default=None, description="File that lists the gateways.")
     gateway_url: str | None = Field(default=None, description="Base URL of the only gateway, with its /v1.")
-    gateway_dialect: Literal["openai", "anthropic"] = "openai"
-    gateway_key: SecretStr | None = None
-    gateway_key_file: Path | None = None
+    gateway_dialect: Literal["openai", "anthropic"] = Field(
+        default="openai", description="What it speaks: `openai` or `anthropic`."
+    )
+    gateway_key: SecretStr | None = Field(default=None, description="Its key.")
+    gateway_key_file: Path | None = Field(default=None, description="Or a file with the key alone.")
     gateway_key_prefix: str = Field(default="", description="How a right key begins.")
     gateway_key_length: int = Field(
         default=20, ge=0, description="Characters that a right key has at least; 0: no key."

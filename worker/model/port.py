@@ -20,12 +20,13 @@ from domain.routing import Routing, load_routing
 from worker.model import router
 from worker.model.budget import Budgets
 from worker.model.client import GatewayClient
+from worker.model.doors import Doors, look
 from worker.model.flight import Flights
 from worker.model.gate import Gate
 from worker.model.gateways import Gateways
 from worker.model.run import AnswerCache, Run, Tools
 from worker.model.settings import ModelSettings
-from worker.model.shared import Shared
+from worker.model.shared import Shared, SharedDown
 from worker.model.stats import LiveStats, Stats
 from worker.model.want import (
     AUTO,
@@ -74,6 +75,9 @@ T = TypeVar("T")
 #: Seconds for a run to end by itself after its deadline, and for the loop's thread to end.
 GRACE_S = 5.0
 
+#: Seconds for a look at the doors.
+LOOK_S = 2.0
+
 
 @dataclass(slots=True)
 class _Errand:
@@ -121,6 +125,7 @@ class Models:
         self._stop: asyncio.Event | None = None
         self._tools: Tools | None = None
         self._runs: set[asyncio.Task[Any] | None] = set()
+        self._shared: Shared | None = None
 
     def start(self) -> None:
         """Start the loop's thread and open what it needs.
@@ -205,6 +210,18 @@ class Models:
         """What the calls of this process came to."""
         return self._stats.now()
 
+    def doors(self) -> Doors | None:
+        """How open the doors to all models are; None where nobody can say now."""
+        tools, loop, shared = self._tools, self._loop, self._shared
+        if tools is None or loop is None or shared is None:
+            return None
+        looking = asyncio.run_coroutine_threadsafe(look(self.gateways, tools.gate, shared, self.settings), loop)
+        try:
+            return looking.result(LOOK_S)
+        except (SharedDown, TimeoutError, CancelledError):
+            looking.cancel()
+            return None
+
     def _plan(self, want: Want) -> router.Plan:
         return router.plan(
             want, self.gateways, self.routing, allow_unknown_price=self.settings.allow_unknown_price
@@ -220,6 +237,7 @@ class Models:
         async with AsyncExitStack() as stack:
             shared = Shared(self._redis_url, self.settings.redis_timeout_s)
             stack.push_async_callback(shared.close)
+            self._shared = shared
             client = await stack.enter_async_context(GatewayClient())
             self._stop = asyncio.Event()
             self._loop = asyncio.get_running_loop()

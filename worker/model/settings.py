@@ -42,15 +42,15 @@ class ModelSettings(BaseSettings):
         description="A request reaches the gateway within this time; it counts for a window from then.",
     )
     adaptive_initial: float = Field(default=10.0, gt=0, description="Requests per adaptive window at first.")
-    adaptive_least: float = Field(default=1.0, ge=1)
-    adaptive_most: float = Field(default=15.0, ge=1)
+    adaptive_least: float = Field(default=1.0, ge=1, description="Least of these.")
+    adaptive_most: float = Field(default=15.0, ge=1, description="Most of these.")
     adaptive_step: float = Field(default=0.5, ge=0, description="Added by each success.")
     adaptive_cut: float = Field(default=0.5, gt=0, le=1, description="A 429 multiplies the rate by this.")
-    adaptive_window_s: float = Field(default=1.0, gt=0)
+    adaptive_window_s: float = Field(default=1.0, gt=0, description="The adaptive window.")
 
     caller_requests: int | None = Field(default=10, ge=1, description="Calls of one caller per window.")
     caller_burst: int = Field(default=20, ge=1, description="Calls of one caller that may come at once.")
-    caller_window_s: float = Field(default=1.0, gt=0)
+    caller_window_s: float = Field(default=1.0, gt=0, description="The callers' window.")
     caller_queue_after_s: float = Field(
         default=5.0,
         ge=0,
@@ -80,9 +80,12 @@ class ModelSettings(BaseSettings):
         default=False,
         description="Whether models without a known price may be used where a budget is set.",
     )
-    redis_timeout_s: float = Field(default=5.0, gt=0)
+    redis_timeout_s: float = Field(default=5.0, gt=0, description="For an answer of the broker.")
 
-    #: Kinds of failure that say the gateway is unwell. A 429 does not: it answers, and says when.
-    breaker_kinds: frozenset[Failure] = frozenset(
-        {Failure.OVERLOADED, Failure.SERVER, Failure.TIMEOUT, Failure.CONNECTION, Failure.BAD_RESPONSE}
+    breaker_kinds: frozenset[Failure] = Field(
+        default=frozenset(
+            {Failure.OVERLOADED, Failure.SERVER, Failure.TIMEOUT, Failure.CONNECTION, Failure.BAD_RESPONSE}
+        ),
+        description="Kinds of failure that say the gateway is unwell, as a JSON array. A 429 does not: it "
+        "answers, and says when.",
     )

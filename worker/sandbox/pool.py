@@ -22,7 +22,7 @@ from worker.sandbox.engine import Engine, EngineDown, EngineError, NoSuchImage
 from worker.sandbox.keeper import Keeper
 from worker.sandbox.shelf import Key, Shelf
 from worker.sandbox.spec import LABEL_INSTANCE, LABEL_WORKER, CellSpec, new_uid
-from worker.sandbox.statistics import Histogram, PoolStats
+from worker.sandbox.statistics import PoolStats
 from worker.sandbox.stream import CellLost
 
 log = logging.getLogger(__name__)
@@ -396,8 +396,7 @@ class Pool:
             shelf.starting -= 1
             shelf.works()
             self.failure = None
-            self.stats.started += 1
-            self.stats.starts.setdefault(shelf.runtime.value, Histogram()).add(took)
+            self.stats.start_took(shelf.image, shelf.runtime.value, took)
             if self.closed:
                 self.drop(cell)
             else:

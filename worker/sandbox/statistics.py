@@ -8,6 +8,15 @@ from typing import Any
 BOUNDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
 
 
+def image_name(tag: str) -> str:
+    """An image without its hash, as for all metrics.
+
+    >>> image_name("retort/python:abc123")
+    'python'
+    """
+    return tag.rpartition("/")[2].partition(":")[0]
+
+
 @dataclass(slots=True)
 class Histogram:
     """How often something took how long. `counts[n]`: up to `BOUNDS[n]` and more than the bound before."""
@@ -57,13 +66,19 @@ class PoolStats:
     used: int = 0  # cells that wait for their caller's next job
     memory_mb: int = 0  # that all cells may use now, at most
     starts: dict[str, Histogram] = field(default_factory=dict)  # seconds to start a cell, by runtime
+    by_image: dict[tuple[str, str], Histogram] = field(default_factory=dict)  # by image and runtime
     waits: Histogram = field(default_factory=Histogram)  # seconds that jobs waited for a cold cell
+
+    def start_took(self, image: str, runtime: str, seconds: float) -> None:
+        """Count a start."""
+        self.started += 1
+        self.starts.setdefault(runtime, Histogram()).add(seconds)
+        self.by_image.setdefault((image_name(image), runtime), Histogram()).add(seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """As a JSON object."""
-        plain = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("starts", "waits")
-        }
+        histograms = ("starts", "by_image", "waits")
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in histograms}
         return {
             **plain,
             "starts": {runtime: each.as_dict() for runtime, each in self.starts.items()},

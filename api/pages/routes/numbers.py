@@ -15,7 +15,6 @@ from api.pages import charts, show
 from api.pages.kept import Kept
 from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
-from api.routes.stats import depths
 from api.services import Services, services_of
 from domain.statements import LIVE_WORKERS
 
@@ -149,4 +148,4 @@ def _every(labels: Sequence[str]) -> int:
 async def _service(services: Services) -> dict[str, Any]:
     """What live workers report of their sandboxes, and what waits in the queues."""
     live = await services.database.all(LIVE_WORKERS, {})
-    return {"sandboxes": workers.sandboxes(live), "queues": await depths(services)}
+    return {"sandboxes": workers.sandboxes(live), "queues": await services.metering.depths()}

@@ -1,0 +1,72 @@
+"""A port on which Prometheus reads a process that serves no HTTP otherwise."""
+
+import errno
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
+from prometheus_client.core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+log = logging.getLogger(__name__)
+
+#: Ports that are tried, from the one that is set: several processes of one machine share a setting.
+PORTS = 16
+
+
+def new_registry() -> CollectorRegistry:
+    """An empty registry, but for what every process tells of itself."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class Watched(Collector):
+    """A part of what is scraped: `look` gives it anew each time."""
+
+    def __init__(self, look: Callable[[], Iterable[Metric]]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing ahead: registering must not look."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Look now."""
+        return self._look()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where metrics can be read, and how that ends."""
+
+    address: str
+    close: Callable[[], None]
+
+
+def serve(registry: CollectorRegistry, host: str, port: int) -> Served:
+    """Serve `GET /metrics` in a thread of its own, on the first free port of `PORTS` from `port`; 0: any.
+
+    Raises:
+        OSError: none of them is to be had.
+    """
+    tries = 1 if port == 0 else PORTS
+    for number in range(port, port + tries):
+        try:
+            server, thread = start_http_server(number, host, registry)
+            break
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE or number == port + tries - 1:
+                raise
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+    address = f"{host}:{server.server_port}"
+    log.info("metrics can be read at http://%s/metrics", address)
+    return Served(address, close)
