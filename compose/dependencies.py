@@ -13,8 +13,10 @@ from typing import Any
 
 
 def pinned(project: dict[str, Any], requirements: str) -> str:
-    """The entries of a requirements.txt, hashes included, without what the extra `dev` names."""
-    unwanted = {_name(line) for line in project["optional-dependencies"]["dev"]}
+    """The entries of a requirements.txt, hashes included, without what the extra `dev` alone names."""
+    optional = project["optional-dependencies"].items()
+    extras = {extra: {_name(line) for line in lines} for extra, lines in optional}
+    unwanted = extras.pop("dev").difference(*extras.values())
     entries = re.split(r"^(?=[A-Za-z0-9])", requirements, flags=re.MULTILINE)
     return "".join(entry for entry in entries if _name(entry) not in unwanted)
 

