@@ -1,6 +1,7 @@
 """What compose stands on: passwords in files, secrets made once, images that change with their content."""
 
 import importlib.util
+import re
 import stat
 import tomllib
 from pathlib import Path
