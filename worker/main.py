@@ -26,7 +26,7 @@ from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
 from worker.generating import Generating
 from worker.judging import Judging
-from worker.languages import LOOK_S, NotOffered, Offers
+from worker.languages import LOOK_S, NotKnown, NotOffered, Offers
 from worker.leases import Leases
 from worker.leaving import Leaving
 from worker.live import Live
@@ -77,7 +77,7 @@ def _keep_warm(
         language = languages[name]
         try:
             _, tag = offers.choose(name, language.profiles[0])
-        except NotOffered:
+        except (NotOffered, NotKnown):
             continue  # not built yet, or the engine is away
         pool.shelf(tag, profiles[language.profiles[0]], runtime=settings.tiers[0])
 

@@ -111,8 +111,8 @@ class Exchange:
     def _as(self, kind: type[A], answer: httpx.Response) -> A:
         try:
             return kind.of(self._document(answer))
-        except ValidationError:
-            raise self._unexpected(answer) from None
+        except ValidationError as e:
+            raise self._unexpected(answer) from e
 
     def _refused(self, answer: httpx.Response) -> RetortError:
         try:

@@ -337,7 +337,7 @@ def test_a_job_in_a_profile_that_nobody_used_yet(served: Worker, jobs_table: Job
 
 
 def test_why_a_verdict_is_as_it_is(served: Worker, jobs_table: Jobs, broker: Broker) -> None:
-    busy = run(jobs_table, broker, "while True: pass", limits={"cpu_s": 1, "timeout_s": 20})
+    busy = run(jobs_table, broker, "while True: pass", limits={"cpu_s": 1, "timeout_s": 60})
     assert (jobs_table.get(busy).verdict, jobs_table.get(busy).reason) == ("timeout", "cpu")
     flood = run(jobs_table, broker, "while True: print('x' * 99)", limits={"output_bytes": 1024})
     (recorded,) = jobs_table.attempts(flood)

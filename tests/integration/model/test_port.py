@@ -288,16 +288,16 @@ def test_a_caller_who_sends_much_holds_up_nobody_else(models: Open, vendor: Vend
 def test_a_caller_has_so_many_tokens_in_a_minute(models: Open, vendor: Vendor) -> None:
     """What a call may need is set aside, what it had is counted; who must wait for long leaves the thread."""
     port = models(parties.quick(window_s=600, transit_s=0))
-    # A call may need 101 tokens, and has 11.
+    # A call may need 106 tokens, and has 11.
     mine: dict[str, Any] = {"caller_tokens_per_minute": 120, "coalesce": False}
     for n in range(2):
-        assert port.generate(want(f"{n}", **mine)).answer.text == "print(42)"
+        assert port.generate(want(f"task {n}", **mine)).answer.text == "print(42)"
     with pytest.raises(Queued, match="caller's own tokens") as told:
-        port.generate(want("3", **mine))
+        port.generate(want("task 3", **mine))
     assert told.value.callers
     assert 0 < told.value.retry_in_s <= 600
     assert len(vendor.arrivals) == 2
-    assert port.generate(want("4", **{**mine, "caller": "ben"})).answer.text == "print(42)"
+    assert port.generate(want("task 4", **{**mine, "caller": "ben"})).answer.text == "print(42)"
 
 
 def test_a_caller_goes_on_when_the_minute_has_passed(models: Open, vendor: Vendor) -> None:
