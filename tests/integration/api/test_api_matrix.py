@@ -1,6 +1,6 @@
 """Who may do what, on every route and method that the OpenAPI document tells of, and on those it does not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -50,10 +50,13 @@ def operations(contract: Contract) -> list[Operation]:
     ]
 
 
-@pytest.fixture
-def url(start: Callable[..., Server]) -> str:
+@pytest.fixture(scope="module")
+def url(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An API that does not mind thousands of keys that are not valid."""
-    return start(key_cache_s="0", refusals_per_s="1000000").url
+    log = tmp_path_factory.mktemp("matrix") / "log"
+    served = Server(log, database_url, redis_url, key_cache_s="0", refusals_per_s="1000000")
+    yield served.url
+    served.stop()
 
 
 def made(store: Store, caller: str, *scopes: Scope) -> str:
