@@ -271,6 +271,8 @@ class JobCalls(FileCalls):
                     pause = getattr(error, "retry_after_s", None) or 0.0
                 else:
                     while (told := (yield Next())) is not None:
+                        if not told.data:
+                            continue  # a comment, by which the service shows that it is there
                         event = self._event(answer, told)
                         tries, lost = 0, time.monotonic()
                         yield Give(event)

@@ -6,11 +6,13 @@ Calls are generators, so that they can be asked one step after the other what th
 import base64
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from httpx_sse import EventSource
 
 from api.problems import Kind
 from retort.client import Config, Job, ProgramFailed, Refused, RetortError, UnexpectedAnswer, Unreachable
@@ -19,7 +21,7 @@ from retort.client.errors import NotFound, Overloaded
 from retort.client.exchange import backoff, retry_after
 from retort.client.offers import File
 from retort.client.requests import body_of, code_of, inline, sources_of, to_upload
-from retort.client.steps import Request, Send, Sleep
+from retort.client.steps import Give, Next, Open, Request, Send, Sleep
 
 JOB = {"id": "j", "state": "finished", "verdict": "ok"}
 PROBLEM = "urn:retort:problem:"
@@ -72,6 +74,33 @@ def calls(**settings: Any) -> Calls:
 
 def submit(client: Calls, **options: Any) -> Asked:
     return Asked(Calls.submit(client, "print(1)", **options))
+
+
+# --- streams ---------------------------------------------------------------------------------------
+
+
+def test_signs_of_life_between_events_are_no_events() -> None:
+    """After a first event, the decoder gives one without data for the blank line behind each."""
+    sent = "id: 1\nevent: state\ndata: {}\n\n: ping\n\n: ping\n\nid: 2\nevent: done\ndata: {}\n\n"
+    heard = EventSource(
+        httpx.Response(200, text=sent, headers={"content-type": "text/event-stream"})
+    ).iter_sse()
+    steps = Calls.events(calls(), "j")
+    given: list[tuple[str | None, str]] = []
+    step = next(steps)
+    with suppress(StopIteration):
+        while True:
+            match step:
+                case Open():
+                    step = steps.send(httpx.Response(200))
+                case Next():
+                    step = steps.send(next(heard, None))
+                case Give(value=event):
+                    given.append((event.id, event.kind))
+                    step = steps.send(None)
+                case _:
+                    raise AssertionError(step)
+    assert given == [("1", "state"), ("2", "done")]
 
 
 # --- coming again ----------------------------------------------------------------------------------
