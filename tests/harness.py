@@ -189,7 +189,7 @@ class Broker:
         return of
 
 
-#: Instances of which a worker was killed: what the engine was about to create for it may appear later.
+#: Instances of which a worker was killed or crashed: what the engine was creating for it may appear later.
 KILLED: set[str] = set()
 
 
@@ -264,12 +264,14 @@ class Worker:
         """Leave nothing of it, whatever became of the test."""
         if self.process.poll() is None:
             self.kill()
+        if self.process.returncode:
+            KILLED.add(self.instance)
         sweep(engine, self.instance)
 
 
 def sweep(engine: docker.DockerClient, instance: str) -> None:
-    """Remove what is there of an instance."""
-    for container in containers(engine, instance):
+    """Remove what is there of an instance, also what it was examining when it was killed."""
+    for container in [*containers(engine, instance), *containers(engine, f"{instance}.posture")]:
         with suppress(docker.errors.NotFound):  # it was ending by itself
             engine.api.remove_container(container, force=True)
 

@@ -135,7 +135,6 @@ class Composed:
         self.down()
         for name in self.workers:
             sweep(self.engine, name)
-            sweep(self.engine, f"{name}.posture")
 
 
 def _run(container: Container, words: list[str]) -> str:

@@ -396,8 +396,6 @@ class Stack:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, signal.SIGCONT) if worker.process.poll() is None else None
             worker.end(self.docker)
-        for host in getattr(self, "hosts", []):
-            sweep(self.docker, f"{host.instance}.posture")
         self._closing.close()
 
 
