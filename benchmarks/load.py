@@ -24,16 +24,21 @@ class LoadError(Exception):
 
 
 def request(
-    address: tuple[str, int], key: str, job: dict[str, Any], more: Mapping[str, str] | None = None
+    address: tuple[str, int],
+    key: str,
+    job: dict[str, Any],
+    more: Mapping[str, str] | None = None,
+    *,
+    wait: bool = True,
 ) -> bytes:
-    """A request that submits a job and waits for its end. `more`: further headers."""
+    """A request that submits a job and, unless told otherwise, waits for its end. `more`: further headers."""
     body = json.dumps(job).encode()
     lines = (
         "POST /v1/jobs HTTP/1.1",
         f"Host: {address[0]}:{address[1]}",
         f"Authorization: Bearer {key}",
         "Content-Type: application/json",
-        "Prefer: wait=30",
+        *(["Prefer: wait=30"] if wait else []),
         f"Content-Length: {len(body)}",
         *(f"{name}: {value}" for name, value in (more or {}).items()),
     )

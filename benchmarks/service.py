@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from retort import commands
-from retort.embedded import Postgres
+from retort.embedded import Postgres, Valkey
 from retort.state import VARIABLE, StateFolder
 
 #: What would lead our service to the database, the broker or the name of another one.
@@ -77,6 +77,11 @@ class Service:
     def database_url(self) -> str:
         """Its database."""
         return Postgres(self._state.root / "postgres", self._state.sockets).url
+
+    @property
+    def redis_url(self) -> str:
+        """Its broker."""
+        return Valkey(self._state.root / "valkey", self._state.sockets).url
 
     @property
     def key(self) -> str:

@@ -160,6 +160,14 @@ class Engine:
     def remove(self, container: str) -> None:
         """Kill and remove a container, with its anonymous volumes. May be called twice."""
         try:
+            self._remove(container)
+        except EngineError as e:
+            if "is not running" not in str(e):
+                raise
+            self._remove(container)  # it ended by itself between the engine's look and its kill
+
+    def _remove(self, container: str) -> None:
+        try:
             with _translated():
                 self._client.remove_container(container, force=True, v=True)
         except NoSuchContainer:
