@@ -12,6 +12,7 @@ from api.intake import Intake
 from api.metering import Metering
 from api.meters import Meters
 from api.offered import Offered
+from api.pulse import Pulse
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.serving import Serving
@@ -44,6 +45,7 @@ class Services:
     serving: Serving
     meters: Meters
     metering: Metering
+    pulse: Pulse
     sealer: Sealer | None  # None: no key for secrets is configured
 
 

@@ -1,0 +1,48 @@
+"""An API whose event loop stands still: another port tells, and afterwards everything goes on."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness import eventually
+from tests.integration.api.harness import Server
+from tests.metrics import differences
+from tests.stalling import FILE, STALLS, standing_still, told_of, value
+
+
+@pytest.mark.parametrize("computing", [False, True], ids=["waiting", "computing"])
+def test_a_loop_that_stands_still_is_told_and_what_came_meanwhile_is_answered(
+    start: Callable[..., Server], connect: Callable[..., httpx.Client], tmp_path: Path, *, computing: bool
+) -> None:
+    stall = tmp_path / "stall"
+    server = start(program="tests.stalling", metrics_port="0", **{FILE: str(stall)})
+    client = connect(server.url)
+    assert server.pulse().status_code == 200
+    assert differences(server.pulse_metrics(), "The API's event loop") == []
+    before = value(server.pulse_metrics(), STALLS)
+    with ThreadPoolExecutor(2) as pool:
+        with standing_still(server, stall, computing=computing):
+            health = pool.submit(client.get, "/healthz")
+            job = pool.submit(client.post, "/v1/jobs", json={"code": "print(1)"})
+            eventually(lambda: server.pulse().status_code == 503, "the other port tells")
+            told = server.pulse()
+            assert told.headers["content-type"] == "application/json"
+            assert told.json()["status"] == "standing still"
+            assert told.json()["loop_lag_s"] > 1
+            eventually(lambda: value(server.pulse_metrics(), STALLS) == before + 1, "it is counted")
+            assert value(server.pulse_metrics(), "retort_loop_lag_seconds") > 1
+            eventually(lambda: bool(told_of(server)), "it is logged")
+            assert not health.done()
+            assert not job.done()
+        assert health.result(30).status_code == 200
+        assert job.result(30).status_code == 202
+    eventually(lambda: server.pulse().status_code == 200, "all is well again")
+    (line,) = told_of(server)
+    assert (line["level"], line["logger"]) == ("WARNING", "api.pulse")
+    assert any("the event loop goes on" in each["message"] for each in server.lines())
+    text = client.get("/metrics").text
+    assert value(text, STALLS) == before + 1
+    assert value(text, "retort_loop_lag_longest_seconds") > 1
