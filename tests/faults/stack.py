@@ -251,8 +251,7 @@ class Stack:
             storage_url=storage,
             webhook_key=self.webhook_key,
             max_queued="200000",
-            **{FILE: str(self._stall)},
-            **HOOKS,
+            **{FILE: str(self._stall), **HOOKS},
         )
         if self._client is not None:
             self.connect()
