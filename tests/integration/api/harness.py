@@ -62,18 +62,26 @@ class Server:
         found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text())
         return int(found[1]) if found else None
 
-    def pulse(self) -> httpx.Response:
-        """What it says of its health on the port for metrics, which it must have."""
-        return httpx.get(f"{self._told_port()}/healthz", timeout=30, trust_env=False)
+    def pulse(self) -> tuple[int, dict[str, Any]]:
+        """What it says of its health on the port for metrics, which it must have: status and document."""
+        status, body = self._told("/healthz")
+        return status, json.loads(body)
 
     def pulse_metrics(self) -> str:
         """The metrics there."""
-        return httpx.get(f"{self._told_port()}/metrics", timeout=30, trust_env=False).text
+        return self._told("/metrics")[1].decode()
 
-    def _told_port(self) -> str:
-        found = re.search(r"metrics can be read at (http://127\.0\.0\.1:\d+)/metrics", self.log.read_text())
+    def _told(self, path: str) -> tuple[int, bytes]:
+        """An answer of that port. Without a client that is made anew each time: its answers are timed."""
+        found = re.search(r"metrics can be read at http://(127\.0\.0\.1:\d+)/metrics", self.log.read_text())
         assert found, self.log.read_text()
-        return found[1]
+        connection = http.client.HTTPConnection(found[1], timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
