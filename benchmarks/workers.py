@@ -141,6 +141,11 @@ class Feed:
         self._bus.close()
         self._redis.close()
 
+    def until_full(self) -> None:
+        """Wait until as many wait as there shall be."""
+        while self.failed is None and self._submitted - self.ended < self._length:
+            time.sleep(0.05)
+
     def _hear(self) -> None:
         while not self._over:
             message = self._bus.get_message(timeout=0.2)
@@ -172,6 +177,7 @@ def of_lengths(bench: Bench, lengths: Sequence[int], seconds: float, rounds: int
             for length in lengths if number % 2 == 0 else reversed(lengths):
                 say(f"round {number + 1} of {rounds}: {length:,} jobs wait")
                 with Feed(service, length, _fill(service, length)) as feed:
+                    feed.until_full()
                     time.sleep(3)
                     groups = Groups(bench.engine, service.instance, service.pids)
                     groups.mark()
