@@ -126,7 +126,7 @@ def summary(job: "Job") -> str:
     elif job.reason:
         parts.append(job.reason)
     if usage.compile_s is not None:
-        parts.append(f"compiled in {seconds(usage.compile_s)}")
+        parts.append(f"compiler {seconds(usage.compile_s)}")
     if usage.wall_s is not None:
         parts.append(f"wall {seconds(usage.wall_s)}")
     if usage.cpu_s is not None:
