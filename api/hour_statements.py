@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Executable,
+    Subquery,
     Uuid,
     bindparam,
     case,
@@ -43,6 +44,24 @@ _part = (
 _within = (jobs.c.caller_id == _caller, jobs.c.id >= _part.c.from_id, jobs.c.id < _part.c.to_id)
 _of_part = _part.join(jobs, true())
 
+_any = select(jobs.c.id).where(*_within).limit(literal_column("1")).lateral("any_job")
+
+#: -> those of the hours in which there are jobs. The others are asked for these alone: the planner takes each
+#: to be a good part of all jobs, and for many hours it would read them all.
+BUSY: Executable = select(_part.c.hour).select_from(_part.join(_any, true()))
+
+
+def _counted(found: Subquery, *names: str) -> list[ColumnElement[Any]]:
+    """Of each of these columns its values, and how often each is there, as two arrays of the same order."""
+    columns: list[ColumnElement[Any]] = []
+    for name in names:
+        there = found.c[name].is_not(None)
+        columns += [
+            func.array_agg(found.c[name]).filter(there).label(name),
+            func.array_agg(found.c.times).filter(there).label(f"{name}_times"),
+        ]
+    return columns
+
 
 def _sets(*sets: tuple[str, ...]) -> ColumnElement[Any]:
     """Group in several ways at once, by the numbers of columns."""
@@ -52,9 +71,7 @@ def _sets(*sets: tuple[str, ...]) -> ColumnElement[Any]:
 _word = func.coalesce(jobs.c.verdict, jobs.c.state).label("word")
 _ended = jobs.c.state == literal_column("'finished'")
 
-#: -> hour and word (verdict or state); hour and the class of the seconds from submission to end; hour and the
-#: class of the seconds until the first step: how many. What a row does not count by is null.
-JOBS: Executable = (
+_jobs = (
     select(
         _part.c.hour,
         _word,
@@ -65,7 +82,12 @@ JOBS: Executable = (
     .select_from(_of_part)
     .where(*_within)
     .group_by(_sets(("1", "2"), ("1", "3"), ("1", "4")))
+    .subquery("counted")
 )
+
+#: -> hour, and `word` (verdicts or states), `total` and `waited` (classes of the seconds from submission to end
+#: and until the first step), each with `…_times`: how many jobs have which. Null where none has any.
+JOBS: Executable = select(_jobs.c.hour, *_counted(_jobs, "word", "total", "waited")).group_by(_jobs.c.hour)
 
 #: -> hour and word: how many.
 WORDS: Executable = (
@@ -75,9 +97,7 @@ WORDS: Executable = (
     .group_by(literal_column("1"), literal_column("2"))
 )
 
-#: -> hour and the class of the seconds for which the start of a sandbox was waited for; hour and the class of
-#: the seconds of a run: how many.
-RUNS: Executable = (
+_runs = (
     select(
         _part.c.hour,
         class_of(attempts.c.sandbox_start_s).label("start"),
@@ -87,11 +107,14 @@ RUNS: Executable = (
     .select_from(_of_part.join(attempts, attempts.c.job_id == jobs.c.id))
     .where(*_within)
     .group_by(_sets(("1", "2"), ("1", "3")))
+    .subquery("counted")
 )
 
-#: -> hour and model, with calls, cost (null where no price is known) and tokens; hour and the class of the
-#: seconds of an answer: how many.
-CALLS: Executable = (
+#: -> the same of attempts: `start` and `run`, classes of the seconds for which a sandbox was waited for, and of
+#: the run.
+RUNS: Executable = select(_runs.c.hour, *_counted(_runs, "start", "run")).group_by(_runs.c.hour)
+
+_calls = (
     select(
         _part.c.hour,
         model_calls.c.model,
@@ -104,7 +127,18 @@ CALLS: Executable = (
     .select_from(_of_part.join(model_calls, model_calls.c.job_id == jobs.c.id))
     .where(*_within)
     .group_by(_sets(("1", "2"), ("1", "3")))
+    .subquery("counted")
 )
+_of_model = ("times", "cost", "input_tokens", "output_tokens")
+
+#: -> hour and `model`, with calls (`times`), cost (null where no price is known) and tokens; and once for each
+#: hour, without a model, `answer` as above: classes of the seconds of an answer.
+CALLS: Executable = select(
+    _calls.c.hour,
+    _calls.c.model,
+    *(func.sum(_calls.c[name]).label(name) for name in _of_model),
+    *_counted(_calls, "answer"),
+).group_by(_calls.c.hour, _calls.c.model)
 
 _kept_since = (
     hourly_sums.c.caller_id == _caller,

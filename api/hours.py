@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.database import Database, Parameters, take_time
 from api.hour_statements import (
+    BUSY,
     CALLS,
     FORGET_OLD,
     INSERT,
@@ -35,7 +36,7 @@ from api.hour_statements import (
     WORDS,
 )
 from api.problems import Problem
-from api.sums import STAGES, Asked, Sums
+from api.sums import Asked, Stage, Sums
 from domain.ids import id_at
 from domain.states import FINAL_STATES, State
 
@@ -78,7 +79,7 @@ class Hours:
         now = hour_of(datetime.now(UTC))
         rows = await self._database.all(KEPT, {"caller_id": caller_id, "first": first})
         kept = {row.hour: row.sums for row in rows}
-        missing = [hour for hour in _hours(first, now) if hour not in kept]
+        missing = await self._busy(caller_id, [hour for hour in _hours(first, now) if hour not in kept], now)
         found = await _sums(self._ask, caller_id, missing, now)
         self._want(caller_id, (hour for hour, sums in found.items() if hour < now and _ended(sums.words)))
         # Months of busy hours take a while, in which others want to be served.
@@ -93,7 +94,7 @@ class Hours:
         now = hour_of(datetime.now(UTC))
         rows = await self._database.all(KEPT_WORDS, {"caller_id": caller_id, "first": first})
         kept = {row.hour: Counter(row.words) for row in rows}
-        missing = [hour for hour in _hours(first, now) if hour not in kept]
+        missing = await self._busy(caller_id, [hour for hour in _hours(first, now) if hour not in kept], now)
         found: dict[datetime, Counter[str]] = {}
         if missing:
             values = {"caller_id": caller_id, **_parts(missing, now)}
@@ -101,6 +102,11 @@ class Hours:
                 found.setdefault(row.hour, Counter())[row.word] = row.times
         self._want(caller_id, (hour for hour, words in found.items() if hour < now and _ended(words)))
         return found | kept
+
+    async def _busy(self, caller_id: UUID, hours: Sequence[datetime], last: datetime) -> list[datetime]:
+        """Those of the hours in which there are jobs."""
+        rows = await self._database.all(BUSY, {"caller_id": caller_id, **_parts(hours, last)})
+        return [row.hour for row in rows]
 
     def _want(self, caller_id: UUID, hours: Iterable[datetime]) -> None:
         """Have hours kept soon."""
@@ -195,19 +201,25 @@ async def _sums(
     values = {"caller_id": caller_id, **_parts(hours, last)}
     found: dict[datetime, Sums] = {}
     counted, ran, asked = await ask((JOBS, RUNS, CALLS), values)
-    for row in (*counted, *ran, *asked):
-        sums = found.setdefault(row.hour, Sums())
-        for stage in STAGES:
-            if (number := getattr(row, stage, None)) is not None:
-                sums.times.setdefault(stage, Counter())[number] = row.times
     for row in counted:
-        if row.word is not None:
-            found[row.hour].words[row.word] = row.times
+        sums = found[row.hour] = Sums(words=Counter(dict(zip(row.word, row.word_times, strict=True))))
+        _add_times(sums, row, "total", "waited")
+    for row in ran:
+        _add_times(found.setdefault(row.hour, Sums()), row, "start", "run")
     for row in asked:
-        if row.model is not None:
+        sums = found.setdefault(row.hour, Sums())
+        if row.model is None:
+            _add_times(sums, row, "answer")
+        else:
             tokens = int(row.input_tokens), int(row.output_tokens)
-            found[row.hour].models[row.model] = Asked(row.times, row.cost, *tokens)
+            sums.models[row.model] = Asked(int(row.times), row.cost, *tokens)
     return found
+
+
+def _add_times(sums: Sums, row: Row[Any], *stages: Stage) -> None:
+    for stage in stages:
+        if (classes := getattr(row, stage)) is not None:
+            sums.times[stage] = Counter(dict(zip(classes, getattr(row, f"{stage}_times"), strict=True)))
 
 
 def _of_json(kept: dict[datetime, Any]) -> dict[datetime, Sums]:

@@ -10,11 +10,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 #: From submission to end; until the first step; a model's answer; the start of a sandbox; a run.
 Stage = Literal["total", "waited", "answer", "start", "run"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(slots=True)
