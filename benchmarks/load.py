@@ -45,11 +45,11 @@ def request(
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-def body_of(buffer: bytes | bytearray) -> bytes | None:
+def body_of(buffer: bytes | bytearray, status: int = 200) -> bytes | None:
     """The body of the answer in a buffer; None while it is not complete.
 
     Raises:
-        LoadError: it is not a 200 with a length.
+        LoadError: it is not one of this status with a length.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
@@ -61,7 +61,7 @@ def body_of(buffer: bytes | bytearray) -> bytes | None:
     body = bytes(buffer[end + 4 :])
     if len(body) < int(length):
         return None
-    if not head.startswith(b"http/1.1 200 "):
+    if not head.startswith(b"http/1.1 %d " % status):
         raise LoadError(f"{head.partition(bytes((13,)))[0]!r}: {body[:500]!r}")
     return body
 
@@ -92,19 +92,25 @@ def one_by_one(address: tuple[str, int], wanted: bytes, count: int, pause_s: flo
     return in_turn(address, repeat(wanted, count), pause_s)
 
 
+def ask(connection: socket.socket, wanted: bytes, status: int = 200) -> bytes:
+    """Make a request and wait for its answer; the body."""
+    buffer = bytearray()
+    connection.sendall(wanted)
+    while (body := body_of(buffer, status)) is None:
+        data = connection.recv(_RECEIVE)
+        if not data:
+            raise LoadError("the service hung up")
+        buffer += data
+    return body
+
+
 def in_turn(address: tuple[str, int], requests: Iterable[bytes], pause_s: float = 0.0) -> list[Answer]:
     """One client that makes these requests one after the other."""
     answers = []
     with connect(address) as connection:
         for wanted in requests:
-            buffer = bytearray()
             began = time.perf_counter()
-            connection.sendall(wanted)
-            while (body := body_of(buffer)) is None:
-                data = connection.recv(_RECEIVE)
-                if not data:
-                    raise LoadError("the service hung up")
-                buffer += data
+            body = ask(connection, wanted)
             ms = 1e3 * (time.perf_counter() - began)
             answers.append(Answer(ms, json.loads(_checked(body))))
             if pause_s:

@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, text
 from benchmarks import machine, table
 from benchmarks.containers import Bench
 from benchmarks.groups import Groups
-from benchmarks.load import LoadError, connect, load, request
+from benchmarks.load import LoadError, ask, connect, load, request
 from benchmarks.run import RESULTS, ROOT
 from benchmarks.service import Service
 from benchmarks.stats import percentile
@@ -108,18 +108,14 @@ def _nobody() -> Iterator[dict[str, int]]:
     yield {}
 
 
-def _accepted(answer: bytes) -> None:
-    if not answer.startswith(b"HTTP/1.1 202"):
-        raise LoadError(f"a job that was not accepted: {answer[:500]!r}")
-
-
 class Feed:
     """Keeps so many jobs waiting: counts those that end, and submits as many."""
 
-    def __init__(self, service: Service, length: int) -> None:
+    def __init__(self, service: Service, length: int, already: int) -> None:
+        """`already`: so many wait."""
         self.ended = 0
         self._length = length
-        self._submitted = 0
+        self._submitted = already
         self._lock = threading.Condition()
         self._over = False
         self._address = service.address
@@ -145,6 +141,11 @@ class Feed:
         self._bus.close()
         self._redis.close()
 
+    def until_full(self) -> None:
+        """Wait until as many wait as there shall be."""
+        while self.failed is None and self._submitted - self.ended < self._length:
+            time.sleep(0.05)
+
     def _hear(self) -> None:
         while not self._over:
             message = self._bus.get_message(timeout=0.2)
@@ -162,15 +163,9 @@ class Feed:
                         if self._over:
                             return
                         self._submitted += 1
-                    connection.sendall(self._request)
-                    _accepted(connection.recv(1 << 16))
+                    ask(connection, self._request, status=202)
         except (OSError, LoadError) as e:
             self.failed = e
-
-    def already(self, count: int) -> None:
-        """So many wait by other means."""
-        with self._lock:
-            self._submitted += count
 
 
 def of_lengths(bench: Bench, lengths: Sequence[int], seconds: float, rounds: int) -> list[dict[str, Any]]:
@@ -181,8 +176,8 @@ def of_lengths(bench: Bench, lengths: Sequence[int], seconds: float, rounds: int
         for number in range(rounds):
             for length in lengths if number % 2 == 0 else reversed(lengths):
                 say(f"round {number + 1} of {rounds}: {length:,} jobs wait")
-                with Feed(service, length) as feed:
-                    _fill(service, feed, length)
+                with Feed(service, length, _fill(service, length)) as feed:
+                    feed.until_full()
                     time.sleep(3)
                     groups = Groups(bench.engine, service.instance, service.pids)
                     groups.mark()
@@ -197,10 +192,10 @@ def of_lengths(bench: Bench, lengths: Sequence[int], seconds: float, rounds: int
     return found
 
 
-def _fill(service: Service, feed: Feed, length: int) -> None:
-    """Most of a long queue comes as batches."""
+def _fill(service: Service, length: int) -> int:
+    """Most of a long queue comes as batches; how many wait then."""
     host, port = service.address
-    while length >= 2 * PORTION:
+    while (waiting := _queued(service)) + PORTION <= length:
         answer = httpx.post(
             f"http://{host}:{port}/v1/batches",
             content=(json.dumps(JOB) + "\n") * PORTION,
@@ -208,8 +203,18 @@ def _fill(service: Service, feed: Feed, length: int) -> None:
             timeout=120,
         )
         answer.raise_for_status()
-        length -= PORTION
-        feed.already(PORTION)
+    return waiting
+
+
+def _queued(service: Service) -> int:
+    engine = create_engine(service.database_url)
+    try:
+        with engine.connect() as connection:
+            return int(
+                connection.execute(text("SELECT count(*) FROM jobs WHERE state = 'queued'")).scalar_one()
+            )
+    finally:
+        engine.dispose()
 
 
 def _empty(service: Service) -> None:
@@ -246,7 +251,7 @@ def medians(found: Sequence[dict[str, Any]], by: str) -> dict[int, dict[str, flo
 
 def lines(found: dict[int, dict[str, float]], what: str) -> str:
     """A table of these figures."""
-    names = list(dict.fromkeys(name for each in found.values() for name in each))
+    names = sorted({name: None for each in found.values() for name in each}, key=lambda name: name == "all")
     titles = tuple("jobs/s" if name == "per_s" else name for name in names)
     rows = [(f"{key:,}", *(table.number(each.get(name)) for name in names)) for key, each in found.items()]
     return table.text((what, *titles), rows)

@@ -40,10 +40,18 @@ FRESH_S = 0.1
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
 
-#: Held until the end of the transaction.
-LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK))
+#: Held until the end of the transaction, as is the wish that what follows be planned to read indexes alone:
+#: what the planner believes of a queue is old by as many jobs as came and went since it last looked.
+LOCK: Executable = select(
+    func.pg_advisory_xact_lock(FAIR_LOCK),
+    func.set_config("enable_seqscan", "off", True),
+    func.set_config("enable_bitmapscan", "off", True),
+)
 
 _queued = jobs.c.state == State.QUEUED.value
+#: The same of a job that is known by its id. Spelt so that no index of waiting jobs is thought of: where few
+#: are believed to wait, reading all of them seems as good as reading the one.
+_still_queued = func.nullif(jobs.c.state, "") == State.QUEUED.value
 #: A job that was postponed has its next ring ahead, and stands in nobody's way until then. (`now()` is when a
 #: transaction began, which may have waited for a lock since.)
 _due = jobs.c.rung_at <= func.clock_timestamp()
@@ -71,7 +79,7 @@ _unlimited = exists().where(_mine, callers.c.most_running.is_(None))
 #: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number.
 CLAIM_FRESH: Executable = (
     update(jobs)
-    .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, _unlimited)
+    .where(JOB_OF_CLAIM, _still_queued, SERVED, _fresh, _unlimited)
     .values(CLAIM_VALUES)
     .returning(*CLAIMED_COLUMNS)
 )
@@ -101,7 +109,9 @@ _runs_now = (
 #: below it. To be run after `LOCK_CALLER`.
 CLAIM_FRESH_LIMITED: Executable = (
     update(jobs)
-    .where(JOB_OF_CLAIM, _queued, SERVED, _fresh, exists().where(_mine, callers.c.most_running > _runs_now))
+    .where(
+        JOB_OF_CLAIM, _still_queued, SERVED, _fresh, exists().where(_mine, callers.c.most_running > _runs_now)
+    )
     .values(CLAIM_VALUES)
     .returning(*CLAIMED_COLUMNS)
 )
@@ -168,7 +178,7 @@ def _claim_fairly() -> Executable:
     return (
         update(jobs)
         .add_cte(served)
-        .where(and_(jobs.c.id == fairest.c.id, _queued))
+        .where(jobs.c.id == fairest.c.id, _still_queued)
         .values(CLAIM_VALUES)
         .returning(
             *CLAIMED_COLUMNS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import document, machine, report, table, targets
+from benchmarks import document, machine, report, table, targets, workers
 from benchmarks.document import CpuPerJob, Document, Measurement
 from benchmarks.load import LoadError, body_of, request
 from benchmarks.stats import percentile, summary
@@ -132,6 +132,27 @@ class TestTable:
     )
     def test_numbers_have_three_digits(self, value: float | None, shown: str) -> None:
         assert table.number(value) == shown
+
+
+class TestWorkers:
+    ROUNDS = (
+        {"queued": 1000, "jobs": 10, "per_s": 50.0, "cpu_ms": {"api": 2.0, "worker": 3.0, "benchmark": 9.0}},
+        {"queued": 1000, "jobs": 10, "per_s": 70.0, "cpu_ms": {"api": 4.0, "worker": 3.0, "benchmark": 9.0}},
+        {"queued": 10, "jobs": 10, "per_s": 80.0, "cpu_ms": {"api": 1.0, "worker": 2.0, "benchmark": 9.0}},
+    )
+
+    def test_the_rounds_of_a_length_are_one_line_without_the_benchmark_itself(self) -> None:
+        assert workers.medians(self.ROUNDS, "queued") == {
+            10: {"per_s": 80.0, "api": 1.0, "worker": 2.0, "all": 3.0},
+            1000: {"per_s": 60.0, "api": 3.0, "worker": 3.0, "all": 6.0},
+        }
+
+    def test_who_took_no_part_has_a_dash_and_the_sum_comes_last(self) -> None:
+        found = {1: {"per_s": 9.0, "all": 2.0}, 2000: {"per_s": 8.0, "second": 1.0, "all": 3.0}}
+        head, _, first, second = workers.lines(found, "processes").splitlines()
+        assert head.split() == ["processes", "jobs/s", "second", "all"]
+        assert first.split() == ["1", "9.00", "-", "2.00"]
+        assert second.split() == ["2,000", "8.00", "1.00", "3.00"]
 
 
 class TestDocument:

@@ -16,6 +16,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import uvloop
+
 from domain.routing import Routing, load_routing
 from worker.model import router
 from worker.model.budget import Budgets
@@ -229,7 +231,8 @@ class Models:
 
     def _serve(self, started: "SimpleQueue[BaseException | None]") -> None:
         try:
-            asyncio.run(self._main(started))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._main(started))
         except BaseException as e:  # noqa: BLE001 - whoever started us must not wait for ever
             started.put(e)
 

@@ -360,7 +360,9 @@ class Pool:
                 shelf.used.setdefault(cell.caller, []).append(cell)
             else:
                 self.drop(cell)
-            self.changed.notify_all()
+            # A cell that is kept for its caller is nobody's news but of those who wait for room or memory.
+            if not keep or any(each.waiting for each in self.shelves.values()):
+                self.changed.notify_all()
 
     # --- starting and removing; all but `_start` and `_bury` under the lock ------------------------
 
