@@ -10,16 +10,16 @@ An hour is that of the job's id, a UUIDv7, so that it is a range of the index on
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Row
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.database import Database, Parameters, take_time
+from api.database import Database, take_time
 from api.hour_statements import (
     BUSY,
     CALLS,
@@ -53,8 +53,8 @@ _MOST_WANTED = 10_000
 _UNFINISHED = frozenset(state.value for state in State if state not in FINAL_STATES)
 _LAST = UUID(int=2**128 - 1)
 
-#: Asks several questions with the same parameters; the rows of each.
-Ask = Callable[[Sequence[Executable], Parameters], Awaitable[Sequence[Sequence[Row[Any]]]]]
+#: Of each hour how many jobs have which verdict or state.
+Words = dict[datetime, Counter[str]]
 
 
 def hour_of(moment: datetime) -> datetime:
@@ -77,36 +77,41 @@ class Hours:
             Problem: 503, the database does not answer.
         """
         now = hour_of(datetime.now(UTC))
-        rows = await self._database.all(KEPT, {"caller_id": caller_id, "first": first})
-        kept = {row.hour: row.sums for row in rows}
-        missing = await self._busy(caller_id, [hour for hour in _hours(first, now) if hour not in kept], now)
-        found = await _sums(self._ask, caller_id, missing, now)
+
+        async def work(connection: AsyncConnection) -> tuple[dict[datetime, Any], dict[datetime, Sums]]:
+            await take_time(connection)
+            rows = await connection.execute(KEPT, {"caller_id": caller_id, "first": first})
+            kept = {row.hour: row.sums for row in rows}
+            missing = await _missing(connection, caller_id, first, now, kept)
+            return kept, await _sums(connection, caller_id, missing, now)
+
+        kept, found = await self._database.together(work)
         self._want(caller_id, (hour for hour, sums in found.items() if hour < now and _ended(sums.words)))
         # Months of busy hours take a while, in which others want to be served.
         return found | await asyncio.to_thread(_of_json, kept)
 
-    async def words(self, caller_id: UUID, first: datetime) -> dict[datetime, Counter[str]]:
+    async def words(self, caller_id: UUID, first: datetime) -> Words:
         """The same, but only how many jobs have which verdict or state.
 
         Raises:
             Problem: 503, the database does not answer.
         """
         now = hour_of(datetime.now(UTC))
-        rows = await self._database.all(KEPT_WORDS, {"caller_id": caller_id, "first": first})
-        kept = {row.hour: Counter(row.words) for row in rows}
-        missing = await self._busy(caller_id, [hour for hour in _hours(first, now) if hour not in kept], now)
-        found: dict[datetime, Counter[str]] = {}
-        if missing:
-            values = {"caller_id": caller_id, **_parts(missing, now)}
-            for row in await self._database.slow(WORDS, values):
-                found.setdefault(row.hour, Counter())[row.word] = row.times
+
+        async def work(connection: AsyncConnection) -> tuple[Words, Words]:
+            await take_time(connection)
+            rows = await connection.execute(KEPT_WORDS, {"caller_id": caller_id, "first": first})
+            kept = {row.hour: Counter(row.words) for row in rows}
+            found: Words = {}
+            if missing := await _missing(connection, caller_id, first, now, kept):
+                values = {"caller_id": caller_id, **_parts(missing, now)}
+                for row in await connection.execute(WORDS, values):
+                    found.setdefault(row.hour, Counter())[row.word] = row.times
+            return kept, found
+
+        kept, found = await self._database.together(work)
         self._want(caller_id, (hour for hour, words in found.items() if hour < now and _ended(words)))
         return found | kept
-
-    async def _busy(self, caller_id: UUID, hours: Sequence[datetime], last: datetime) -> list[datetime]:
-        """Those of the hours in which there are jobs."""
-        rows = await self._database.all(BUSY, {"caller_id": caller_id, **_parts(hours, last)})
-        return [row.hour for row in rows]
 
     def _want(self, caller_id: UUID, hours: Iterable[datetime]) -> None:
         """Have hours kept soon."""
@@ -115,15 +120,11 @@ class Hours:
                 self._wanted.add((caller_id, hour))
                 self._asked.set()
 
-    async def _ask(
-        self, statements: Sequence[Executable], parameters: Parameters
-    ) -> Sequence[Sequence[Row[Any]]]:
-        return await asyncio.gather(*(self._database.slow(each, parameters) for each in statements))
-
     async def run(self) -> None:
         """Keep hours that are over, for ever; a task of its own."""
         cleared = None
         while True:
+            self._asked.clear()
             now = hour_of(datetime.now(UTC))
             # What fails is logged where it is raised; the next look may be luckier.
             with suppress(Problem):
@@ -131,7 +132,6 @@ class Hours:
                 if now != cleared:
                     await self._database.run(FORGET_OLD, {"before": now - KEPT_FOR})
                     cleared = now
-            self._asked.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._asked.wait()
@@ -158,9 +158,6 @@ class Hours:
         values = {"caller_id": caller_id, "hour": hour}
 
         async def work(connection: AsyncConnection) -> bool:
-            async def ask(statements: Sequence[Executable], parameters: Parameters) -> list[Sequence[Row[Any]]]:
-                return [(await connection.execute(each, parameters)).all() for each in statements]
-
             await take_time(connection)
             # The caller first: who deletes one has its row, and then waits for our lock.
             if not (await connection.execute(MAY_KEEP, values)).all():
@@ -168,7 +165,7 @@ class Hours:
             await connection.execute(LOCK, values)
             if (await connection.execute(WHETHER_KEPT, values)).all():
                 return False
-            sums = (await _sums(ask, caller_id, [hour])).get(hour)
+            sums = (await _sums(connection, caller_id, [hour])).get(hour)
             if sums is None or not _ended(sums.words):
                 return False
             await connection.execute(INSERT, {**values, "sums": sums.as_json()})
@@ -192,21 +189,29 @@ def _parts(hours: Sequence[datetime], last: datetime | None) -> dict[str, Any]:
     return {"hours": list(hours), "froms": [id_at(hour) for hour in hours], "tos": ends}
 
 
+async def _missing(
+    connection: AsyncConnection, caller_id: UUID, first: datetime, last: datetime, kept: Mapping[datetime, Any]
+) -> list[datetime]:
+    """The hours in which there are jobs, but for those that are kept."""
+    hours = [hour for hour in _hours(first, last) if hour not in kept]
+    rows = await connection.execute(BUSY, {"caller_id": caller_id, **_parts(hours, last)})
+    return [row.hour for row in rows]
+
+
 async def _sums(
-    ask: Ask, caller_id: UUID, hours: Sequence[datetime], last: datetime | None = None
+    connection: AsyncConnection, caller_id: UUID, hours: Sequence[datetime], last: datetime | None = None
 ) -> dict[datetime, Sums]:
     """Sums of those of these hours in which there are jobs, from the rows themselves."""
     if not hours:
         return {}
     values = {"caller_id": caller_id, **_parts(hours, last)}
     found: dict[datetime, Sums] = {}
-    counted, ran, asked = await ask((JOBS, RUNS, CALLS), values)
-    for row in counted:
+    for row in await connection.execute(JOBS, values):
         sums = found[row.hour] = Sums(words=Counter(dict(zip(row.word, row.word_times, strict=True))))
         _add_times(sums, row, "total", "waited")
-    for row in ran:
+    for row in await connection.execute(RUNS, values):
         _add_times(found.setdefault(row.hour, Sums()), row, "start", "run")
-    for row in asked:
+    for row in await connection.execute(CALLS, values):
         sums = found.setdefault(row.hour, Sums())
         if row.model is None:
             _add_times(sums, row, "answer")

@@ -51,11 +51,8 @@ END
 $$
 """
 
-# Hours are kept ten minutes after their end at the soonest, and for 32 days.
-MAY_BE_KEPT = (
-    "uuid_extract_timestamp({id}) < now() - interval '5 minutes' "
-    "AND uuid_extract_timestamp({id}) > now() - interval '33 days'"
-)
+# Hours are kept ten minutes after their end at the soonest. One comparison: it is made ready for each insert.
+MAY_BE_KEPT = "uuid_extract_timestamp({id}) < now() - interval '5 minutes'"
 TRIGGERS = (
     ("hourly_sums_insert", "INSERT", "jobs", "NEW.id"),
     ("hourly_sums_delete", "DELETE", "jobs", "OLD.id"),
