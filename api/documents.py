@@ -248,6 +248,7 @@ def _usage(values: Mapping[str, Any], queue_s: float | None) -> Document:
     return {
         "queue_s": queue_s,
         "wall_s": _rounded(values.get("wall_s")),
+        "compile_s": _rounded(values.get("compile_s")),
         "cpu_s": _rounded(values.get("cpu_s")),
         "peak_memory_bytes": values.get("peak_memory_bytes"),
         "oom_kills": values.get("oom_kills"),

@@ -34,6 +34,7 @@ from api.offered import Offered
 from api.pages import router as pages
 from api.pages.shell import nothing_here, wants_page
 from api.problems import Kind, Problem
+from api.pulse import Pulse, listening
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.refusals import Refusals
@@ -204,6 +205,8 @@ def _services(settings: Settings) -> Services:
     meters.watch("retort_http_waiters", "Clients that wait for a job's end now.", lambda: waiting.count)
     meters.watch("retort_http_streams", "Event streams that are open now.", lambda: waiting.watching)
     database.watched(meters)
+    pulse = Pulse()
+    meters.registry.register(pulse.watched)
     return Services(
         settings=settings,
         database=database,
@@ -224,6 +227,7 @@ def _services(settings: Settings) -> Services:
         meters=meters,
         metering=Metering(meters, database, client),
         hours=Hours(database),
+        pulse=pulse,
     )
 
 
@@ -245,29 +249,31 @@ def _sealer(settings: Settings) -> Sealer | None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    await services.database.warm()
-    tasks = [
-        asyncio.create_task(services.bell.run(), name="bell"),
-        asyncio.create_task(services.offered.run(), name="offered"),
-        asyncio.create_task(services.waiting.listen(), name="listen"),
-        asyncio.create_task(services.waiting.poll(), name="poll"),
-        asyncio.create_task(services.room.look(), name="room"),
-        asyncio.create_task(services.keys.note_uses(), name="keys"),
-        asyncio.create_task(services.hours.run(), name="hours"),
-    ]
-    try:
-        yield
-    finally:
-        services.waiting.close()
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await services.bell.flush()
-        await services.redis.aclose()
-        await services.database.close()
-        await asyncio.to_thread(traces.close_traces)
+    with listening(services.pulse):
+        await services.database.warm()
+        tasks = [
+            asyncio.create_task(services.pulse.run(), name="pulse"),
+            asyncio.create_task(services.bell.run(), name="bell"),
+            asyncio.create_task(services.offered.run(), name="offered"),
+            asyncio.create_task(services.waiting.listen(), name="listen"),
+            asyncio.create_task(services.waiting.poll(), name="poll"),
+            asyncio.create_task(services.room.look(), name="room"),
+            asyncio.create_task(services.keys.note_uses(), name="keys"),
+            asyncio.create_task(services.hours.run(), name="hours"),
+        ]
+        try:
+            yield
+        finally:
+            services.waiting.close()
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await services.bell.flush()
+            await services.redis.aclose()
+            await services.database.close()
+            await asyncio.to_thread(traces.close_traces)
 
 
 async def _plain_error(request: Request, error: Exception) -> Response:

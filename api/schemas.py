@@ -198,6 +198,7 @@ class Usage(_Answer):
 
     queue_s: float | None
     wall_s: float | None
+    compile_s: float | None
     cpu_s: float | None
     peak_memory_bytes: int | None
     oom_kills: int | None
@@ -213,6 +214,7 @@ class AttemptSummary(_Answer):
     verdict: Verdict | None
     failure: str | None
     wall_s: float | None
+    compile_s: float | None
     sandbox_start: Literal["warm", "cold"] | None
     cached: bool
     round: int | None

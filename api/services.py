@@ -13,6 +13,7 @@ from api.intake import Intake
 from api.metering import Metering
 from api.meters import Meters
 from api.offered import Offered
+from api.pulse import Pulse
 from api.quotas import Room, Seconds
 from api.rates import Rates
 from api.serving import Serving
@@ -46,6 +47,7 @@ class Services:
     meters: Meters
     metering: Metering
     hours: Hours
+    pulse: Pulse
     sealer: Sealer | None  # None: no key for secrets is configured
 
 

@@ -29,6 +29,7 @@ EXTRAS = (
     "status",
     "ms",
     "client",
+    "stack",
 )
 
 #: What all lines of a process have.

@@ -220,6 +220,7 @@ ATTEMPT_FIELDS = (
     "stdout_head",
     "stderr_head",
     "wall_s",
+    "compile_s",
     "cpu_s",
     "peak_memory_bytes",
     "oom_kills",

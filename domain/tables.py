@@ -294,7 +294,8 @@ attempts = Table(
     Column("stderr_bytes", BigInteger, nullable=False, server_default="0"),
     Column("stdout_head", BigInteger),  # bytes kept from before what was left out; None: nothing was
     Column("stderr_head", BigInteger),
-    Column("wall_s", Double),
+    Column("wall_s", Double),  # of the program, or of a compiler that failed
+    Column("compile_s", Double),  # of a compiler that ended by itself
     Column("cpu_s", Double),
     Column("peak_memory_bytes", BigInteger),
     Column("oom_kills", Integer),

@@ -1,9 +1,12 @@
-"""A port on which Prometheus reads a process that serves no HTTP otherwise."""
+"""A port on which a process tells its metrics and whether it is well, from a thread of its own."""
 
 import errno
+import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 from prometheus_client.core import Metric
@@ -14,6 +17,15 @@ log = logging.getLogger(__name__)
 
 #: Ports that are tried, from the one that is set: several processes of one machine share a setting.
 PORTS = 16
+
+
+#: Whether a process is well, and what it says of that, for JSON. Asked from a thread of its own; must not wait.
+Health = Callable[[], tuple[bool, dict[str, Any]]]
+
+
+def alive() -> tuple[bool, dict[str, Any]]:
+    """The health of a process that has no more to say than that it answers."""
+    return True, {"status": "ok"}
 
 
 def new_registry() -> CollectorRegistry:
@@ -47,8 +59,10 @@ class Served:
     close: Callable[[], None]
 
 
-def serve(registry: CollectorRegistry, host: str, port: int) -> Served:
-    """Serve `GET /metrics` in a thread of its own, on the first free port of `PORTS` from `port`; 0: any.
+def serve(registry: CollectorRegistry, host: str, port: int, health: Health = alive) -> Served:
+    """Serve `GET /metrics` and `GET /healthz` in threads of their own.
+
+    On the first free port of `PORTS` from `port`; 0: any. Whoever is not well answers 503 to `/healthz`.
 
     Raises:
         OSError: none of them is to be had.
@@ -61,6 +75,9 @@ def serve(registry: CollectorRegistry, host: str, port: int) -> Served:
         except OSError as e:
             if e.errno != errno.EADDRINUSE or number == port + tries - 1:
                 raise
+    metrics = server.get_app()
+    assert metrics is not None  # noqa: S101 (it was made with one)
+    server.set_app(_application(metrics, health))
 
     def close() -> None:
         server.shutdown()
@@ -70,3 +87,19 @@ def serve(registry: CollectorRegistry, host: str, port: int) -> Served:
     address = f"{host}:{server.server_port}"
     log.info("metrics can be read at http://%s/metrics", address)
     return Served(address, close)
+
+
+def _application(metrics: WSGIApplication, health: Health) -> WSGIApplication:
+    """What is served: the metrics, but for the path that asks for health."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            return metrics(environ, start_response)
+        well, said = health()
+        start_response(
+            "200 OK" if well else "503 Service Unavailable",
+            [("Content-Type", "application/json"), ("Cache-Control", "no-store")],
+        )
+        return [json.dumps(said).encode()]
+
+    return answer

@@ -13,8 +13,8 @@ class TelemetrySettings(BaseSettings):
         default=None,
         ge=0,
         le=65519,
-        description="Port on which workers and the sender of webhooks serve `GET /metrics`: the first free one "
-        "of 16 from here, 0 takes any. Not set: none. The API serves its own on its own port.",
+        description="Port on which each process serves `GET /metrics` and `GET /healthz`, in threads of their "
+        "own: the first free one of 16 from here, 0 takes any. Not set: none. The API has both on its own too.",
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address on which they do so.")
     traces_url: str | None = Field(

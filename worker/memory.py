@@ -16,8 +16,8 @@ from worker.task_store import TaskStore
 log = logging.getLogger(__name__)
 
 #: What is kept of an attempt beside its outputs.
-_KEPT = ("verdict", "exit_code", "stdout_bytes", "stderr_bytes", "wall_s", "cpu_s", "peak_memory_bytes",
-         "oom_kills", "runtime", "check_passed")  # fmt: skip
+_KEPT = ("verdict", "exit_code", "stdout_bytes", "stderr_bytes", "wall_s", "compile_s", "cpu_s",
+         "peak_memory_bytes", "oom_kills", "runtime", "check_passed")  # fmt: skip
 
 #: Results larger than this are not kept, in bytes.
 MOST_BYTES = 2**20

@@ -230,6 +230,7 @@ class Pipeline:
             "stdout_head": ending.stdout_head,
             "stderr_head": ending.stderr_head,
             "wall_s": ending.wall_s,
+            "compile_s": ending.compile_s,
             "cpu_s": ending.cpu_s,
             "peak_memory_bytes": ending.peak_bytes,
             "oom_kills": ending.oom_kills,

@@ -95,7 +95,7 @@ class WorkerSettings(BaseSettings):
         description="Seconds after which the jobs of a worker that is gone are done by others.",
     )
     deaf_s: float = Field(
-        default=45,
+        default=30,
         ge=1,
         description="A worker that takes no message for so long, while some wait, ends to be started anew.",
     )

@@ -125,6 +125,8 @@ def summary(job: "Job") -> str:
         parts[0] += f" ({job.reason} time)"
     elif job.reason:
         parts.append(job.reason)
+    if usage.compile_s is not None:
+        parts.append(f"compiler {seconds(usage.compile_s)}")
     if usage.wall_s is not None:
         parts.append(f"wall {seconds(usage.wall_s)}")
     if usage.cpu_s is not None:

@@ -51,6 +51,7 @@ class Usage(Part):
 
     queue_s: float | None = None
     wall_s: float | None = None
+    compile_s: float | None = None
     cpu_s: float | None = None
     peak_memory_bytes: int | None = None
     oom_kills: int | None = None
@@ -85,6 +86,7 @@ class AttemptSummary(Part):
     verdict: str | None = None
     failure: str | None = None
     wall_s: float | None = None
+    compile_s: float | None = None
     sandbox_start: str | None = None
     cached: bool = False
     round: int | None = None

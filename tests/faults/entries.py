@@ -105,7 +105,6 @@ ELSEWHERE = {
     "F23": "tests/hostile: guests are the first that the kernel ends, the worker is not touched",
     "F24": "tests/integration/model: each failure of a gateway has its rule",
     "F26": "tests/integration/webhooks: retries, 410, redirects, giving up",
-    "F35": "tests/integration/api: health answers beside whatever is slow",
     "F36": "make soak: 10,000 jobs, then nothing is left and nothing has grown",
     "F39": "tests/integration/test_artifact_faults.py: between storing artifacts and finishing",
 }

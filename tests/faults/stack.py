@@ -9,7 +9,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tests.harness import Broker, Jobs, Worker, containers, eventually, instance
 from tests.integration.api.harness import Server
 from tests.models import scripted_process
 from tests.receivers import Receiver, receiving, sending
+from tests.stalling import FILE, standing_still
 from tests.tasks import QUICK, gateway_environment
 
 #: Seconds of a lease here, and until a worker that hears nothing ends.
@@ -163,6 +164,7 @@ class Stack:
         self._closing = ExitStack()
         self._loop = Loop()
         self._closing.callback(self._loop.close)
+        self._stall = folder / "stall"  # while it is there, the API may be held up
         self.last = 0  # the number that was given out last
 
     def proxy(self, target: Path | int, at: Path | None = None) -> Proxy:
@@ -242,7 +244,14 @@ class Stack:
         storage = (self.folder / "storage").as_uri()
         log = self.folder / f"api{self.number()}.log"
         self.server = Server(
-            log, *urls, storage_url=storage, webhook_key=self.webhook_key, max_queued="200000", **HOOKS
+            log,
+            *urls,
+            program="tests.stalling",
+            metrics_port="0",
+            storage_url=storage,
+            webhook_key=self.webhook_key,
+            max_queued="200000",
+            **{FILE: str(self._stall), **HOOKS},
         )
         if self._client is not None:
             self.connect()
@@ -260,6 +269,11 @@ class Stack:
         """Talks to the API with the caller's key."""
         assert self._client is not None
         return self._client
+
+    def standing_still(self, *, computing: bool) -> AbstractContextManager[None]:
+        """A block in which its event loop does not move."""
+        assert self.server is not None
+        return standing_still(self.server, self._stall, computing=computing)
 
     def kill_api(self) -> None:
         """End the API as a crash does."""

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, make_url, text, update
+from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from domain.states import FINAL_STATES, LEASED_STATES, MOVES, State, Verdict
@@ -102,6 +102,34 @@ def test_there_is_one_line_of_migrations() -> None:
     script = ScriptDirectory.from_config(Config(CONFIG))
     assert len(script.get_heads()) == 1
     assert len(script.get_bases()) == 1
+
+
+def test_a_worker_of_the_version_before_goes_on_beside_a_new_column(fresh: Engine) -> None:
+    """What 0011 adds may be missing, in rows that are there and in those that an older worker writes."""
+    caller, job = uuid4(), uuid4()
+
+    def write(number: int) -> None:
+        with fresh.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO attempts (job_id, number, verdict, wall_s) VALUES (%s, %s, 'ok', 1)", (job, number)
+            )
+
+    alembic(fresh, command.upgrade, "0010")
+    with fresh.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO callers (id, name) VALUES (%s, 'somebody')", (caller,))
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (id, caller_id, code, language, profile, limits) "
+            "VALUES (%s, %s, '1', 'rust', 'standard', '{}')",
+            (job, caller),
+        )
+    write(1)
+    alembic(fresh, command.upgrade, "0011")
+    write(2)
+    with fresh.connect() as connection:
+        rows = connection.execute(select(attempts.c.wall_s, attempts.c.compile_s))
+        assert rows.all() == [(1, None), (1, None)]
+    alembic(fresh, command.downgrade, "0010")
+    write(3)
 
 
 def test_the_migration_has_the_moves_of_the_domain() -> None:

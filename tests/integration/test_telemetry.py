@@ -100,7 +100,7 @@ def test_every_metric_is_documented_and_every_documented_one_exposed(stack: Stac
     stack.run({"task": "[scripted:wrong-then-right] greet"})
     stack.run({"code": "print(1)"})
     api = stack.client.get("/metrics").text
-    assert differences(api, "The API", "API and worker") == []
+    assert differences(api, "The API", "The API's event loop", "API and worker") == []
     worker = stack.metrics(stack.worker.log)
     assert differences(worker, "A worker", "API and worker") == []
     assert differences(stack.metrics(stack.hooks_log), "The sender of webhooks") == []

@@ -46,6 +46,9 @@ def test_hello(worker: Worker, jobs_table: Jobs, broker: Broker, language: str) 
     assert (attempt.verdict, bytes(attempt.stdout)) == ("ok", b"hello\n"), jobs_table.get(job_id).reason
     assert attempt.image.startswith(f"retort/{language.split('@')[0]}:")
     assert attempt.image_digest.startswith("sha256:")
+    # Of what is compiled alone, and the program's own time is without it.
+    assert (attempt.compile_s is not None) == (language == "rust")
+    assert language != "rust" or attempt.compile_s > attempt.wall_s > 0
 
 
 def test_compile_error(worker: Worker, jobs_table: Jobs, broker: Broker) -> None:
@@ -55,6 +58,20 @@ def test_compile_error(worker: Worker, jobs_table: Jobs, broker: Broker) -> None
     [attempt] = jobs_table.attempts(job_id)
     assert (jobs_table.get(job_id).verdict, attempt.exit_code) == ("compile_error", 1)
     assert b"cannot find value `nothing`" in bytes(attempt.stderr)
+    assert attempt.compile_s > 0
+
+
+def test_a_recalled_result_tells_what_compiling_it_took(
+    worker: Worker, jobs_table: Jobs, broker: Broker
+) -> None:
+    found = []
+    for _ in range(2):
+        job_id = jobs_table.add(HELLO["rust"], language="rust", cache=True)
+        broker.ring(job_id)
+        eventually(lambda: jobs_table.get(job_id).state in FINAL, "the job ends")  # noqa: B023 (at once)
+        found += jobs_table.attempts(job_id)
+    assert [each.cached for each in found] == [False, True]
+    assert found[0].compile_s == found[1].compile_s > 0
 
 
 @pytest.mark.parametrize(

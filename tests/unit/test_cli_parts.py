@@ -56,6 +56,7 @@ def test_summary_says_what_was_used() -> None:
     usage = {"wall_s": 0.0124, "cpu_s": 1.5, "peak_memory_bytes": 21 * 2**20, "sandbox_start": "warm"}
     line = summary(job(verdict="out_of_memory", exit_code=1, usage=usage))
     assert line == "out of memory (exit code 1), wall 12 ms, CPU 1.50 s, memory 21 MB, warm sandbox"
+    assert summary(job(usage={"compile_s": 0.116, "wall_s": 0.002})) == "ok, compiler 116 ms, wall 2 ms"
 
 
 def test_what_a_program_or_a_model_chose_does_nothing_to_the_terminal() -> None:

@@ -64,7 +64,7 @@ def known() -> dict[str, frozenset[str]]:
     for (_, name), row in documented().items():
         names = [f"{name}{end}" for end in ("_bucket", "_sum", "_count")] if row.kind == "histogram" else [name]
         for each in names:
-            found[each] = found.get(each, frozenset()) | row.labels | {"instance"}
+            found[each] = found.get(each, frozenset()) | row.labels | {"job", "instance"}
     return found
 
 

@@ -1,5 +1,6 @@
 """Trace context as the specification has it, spans that are switched off, and the port of the metrics."""
 
+import http.client
 import json
 import logging
 import sys
@@ -104,6 +105,25 @@ def test_a_port_that_is_taken_leads_to_the_next() -> None:
         first.close()
     assert "retort_answer 42.0" in text
     assert "_created" not in text
+
+
+def test_the_port_tells_whether_the_process_is_well() -> None:
+    def ask(address: str) -> tuple[int, str | None, dict[str, Any]]:
+        connection = http.client.HTTPConnection(address, timeout=30)
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        said = answer.status, answer.getheader("Content-Type"), json.loads(answer.read())
+        connection.close()
+        return said
+
+    well = scrape.serve(scrape.new_registry(), "127.0.0.1", 0)
+    ill = scrape.serve(scrape.new_registry(), "127.0.0.1", 0, lambda: (False, {"status": "ill"}))
+    try:
+        assert ask(well.address) == (200, "application/json", {"status": "ok"})
+        assert ask(ill.address) == (503, "application/json", {"status": "ill"})
+    finally:
+        well.close()
+        ill.close()
 
 
 def test_ids_are_in_every_line_of_a_block_and_a_lines_own_come_first() -> None:

@@ -176,7 +176,7 @@ def half_open(trial: Trial) -> float:
         work.submit(6, pause_s=0.1)
         work.all_end()
         took = time.monotonic() - began
-        trial.measure(f"deaf workers (patience {DEAF_S:g} s instead of 45 s): work again", took)
+        trial.measure(f"deaf workers (patience {DEAF_S:g} s instead of 30 s): work again", took)
     stack.heal()
     work.judge()
     return took

@@ -32,10 +32,12 @@ PROBLEM = "application/problem+json"
 class Server:
     """`python -m api` on a free loopback port, its log in a file.
 
-    `settings` are ours; one in capitals is a variable of that very name.
+    `settings` are ours; one in capitals is a variable of that very name. `program`: a module that runs the API.
     """
 
-    def __init__(self, log: Path, database_url: str, redis_url: str, **settings: str) -> None:
+    def __init__(
+        self, log: Path, database_url: str, redis_url: str, *, program: str = "api", **settings: str
+    ) -> None:
         self.log = log
         environment = {
             **os.environ,
@@ -47,7 +49,7 @@ class Server:
         }
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "api"],
+                [sys.executable, "-m", program],
                 cwd=ROOT,
                 env=environment,
                 stderr=stderr,
@@ -59,6 +61,27 @@ class Server:
     def _port(self) -> int | None:
         found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.log.read_text())
         return int(found[1]) if found else None
+
+    def pulse(self) -> tuple[int, dict[str, Any]]:
+        """What it says of its health on the port for metrics, which it must have: status and document."""
+        status, body = self._told("/healthz")
+        return status, json.loads(body)
+
+    def pulse_metrics(self) -> str:
+        """The metrics there."""
+        return self._told("/metrics")[1].decode()
+
+    def _told(self, path: str) -> tuple[int, bytes]:
+        """An answer of that port. Without a client that is made anew each time: its answers are timed."""
+        found = re.search(r"metrics can be read at http://(127\.0\.0\.1:\d+)/metrics", self.log.read_text())
+        assert found, self.log.read_text()
+        connection = http.client.HTTPConnection(found[1], timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""

@@ -89,7 +89,7 @@ def test_a_finished_job(client: httpx.Client, store: Store) -> None:
     assert job["usage"]["wall_s"] == 0.25
     assert job["usage"]["queue_s"] >= 0
     no_task = dict.fromkeys(("round", "model", "cost_usd", "check_passed", "note"))
-    usual = {"wall_s": 0.25, "cached": False, "scripted": False, **no_task}
+    usual = {"wall_s": 0.25, "compile_s": None, "cached": False, "scripted": False, **no_task}
     assert job["attempts"] == [
         {"number": 1, "verdict": None, "failure": "engine_error", "sandbox_start": None, **usual},
         {"number": 2, "verdict": "error", "failure": None, "sandbox_start": "warm", **usual},
@@ -102,6 +102,18 @@ def test_a_finished_job(client: httpx.Client, store: Store) -> None:
         job["links"]["self"],
     )
     assert (second["exit_code"], second["stderr"]) == (3, "größe")
+    assert (job["usage"]["compile_s"], second["usage"]["compile_s"]) == (None, None)
+
+
+def test_a_compiled_job(client: httpx.Client, store: Store) -> None:
+    job = submit(client, language="rust", code="fn main() {}")
+    store.finish(UUID(job["id"]), compile_s=0.1234567)
+    job = client.get(job["links"]["self"]).json()
+    attempt = client.get(f"{job['links']['attempts']}/1").json()
+    for usage in (job["usage"], attempt["usage"]):
+        assert (usage["compile_s"], usage["wall_s"]) == (0.123457, 0.25)
+    assert job["attempts"][0]["compile_s"] == 0.1234567
+    assert client.get(job["links"]["attempts"]).json() == {"attempts": job["attempts"]}
 
 
 @pytest.mark.parametrize(

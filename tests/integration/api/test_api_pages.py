@@ -244,6 +244,14 @@ def test_a_run_asks_again_until_it_has_ended(visitor: Visitor, store: Store) -> 
     assert '<span class="a-fg1">red</span>' in text
 
 
+def test_a_run_shows_what_compiling_took_where_something_was_compiled(visitor: Visitor, store: Store) -> None:
+    job_id = submit(visitor)
+    store.retry(job_id)
+    store.finish(job_id, compile_s=0.25)
+    text = visitor.get(f"/runs/{job_id}").text
+    assert re.findall(r"Compile time</th><td[^>]*>([^<]*)</td>", text) == ["250 ms"]
+
+
 def test_another_callers_run_is_not_there(visitor: Visitor, store: Store, server: Server) -> None:
     job_id = submit(visitor)
     with Visitor(server.url) as bob:
