@@ -171,9 +171,7 @@ class Database:
         """
 
         async def ask(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            await connection.exec_driver_sql(
-                f"SET LOCAL statement_timeout = '{SLOW_S}s'; SET LOCAL work_mem = '{SLOW_MB}MB'"
-            )
+            await take_time(connection)
             return (await connection.execute(statement, parameters)).all()
 
         return await self.together(ask)
@@ -233,6 +231,13 @@ class Database:
         async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
             result = await connection.execute(statement, parameters)
             return result.all() if rows else ()
+
+
+async def take_time(connection: AsyncConnection) -> None:
+    """Let the statements of a transaction take longer than others, and more memory."""
+    await connection.exec_driver_sql(
+        f"SET LOCAL statement_timeout = '{SLOW_S}s'; SET LOCAL work_mem = '{SLOW_MB}MB'"
+    )
 
 
 def _down(error: Exception) -> Problem:

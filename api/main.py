@@ -26,6 +26,7 @@ from api.body import BodyLimit
 from api.compression import Compression
 from api.database import Database
 from api.edge import Edge, request_id_of
+from api.hours import Hours
 from api.intake import Intake
 from api.metering import Metering
 from api.meters import Meters
@@ -225,6 +226,7 @@ def _services(settings: Settings) -> Services:
         sealer=_sealer(settings),
         meters=meters,
         metering=Metering(meters, database, client),
+        hours=Hours(database),
         pulse=pulse,
     )
 
@@ -257,6 +259,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(services.waiting.poll(), name="poll"),
             asyncio.create_task(services.room.look(), name="room"),
             asyncio.create_task(services.keys.note_uses(), name="keys"),
+            asyncio.create_task(services.hours.run(), name="hours"),
         ]
         try:
             yield

@@ -12,8 +12,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select
 from starlette.requests import Request
 
-from api import documents, statements
+from api import documents
 from api.filters import FILTERS, condition
+from api.listing import list_jobs
 from api.problems import FieldError, invalid
 from api.queries import one_of, query_of, whole_number
 from domain.languages import split_wish
@@ -24,6 +25,8 @@ DEFAULT_LIMIT = 50
 MOST_LIMIT = 200
 #: Jobs among which a text of one or two characters is looked for.
 NEWEST = 5000
+#: Filters that the index on a caller's jobs decides, and that few jobs may pass.
+_LISTED = ("state", "verdict", "language", "model")
 _VERSION = b"\x01"
 _PATH = "/v1/jobs"
 _VERSIONED = re.compile(r"[a-z]+(@[a-z0-9.]{1,32})?")
@@ -68,7 +71,7 @@ class Page:
     limit: int
     cursor: str | None
     filters: dict[str, str]
-    also: tuple[ColumnElement[bool], ...]
+    conditions: dict[str, ColumnElement[bool]]
 
     @classmethod
     def of(cls, request: Request, languages: Iterable[str]) -> "Page":
@@ -86,19 +89,21 @@ class Page:
             limit=whole_number(query, "limit", DEFAULT_LIMIT, 1, MOST_LIMIT),
             cursor=query.get("cursor"),
             filters=filters,
-            also=tuple(condition(name, value) for name, value in filters.items()),
+            conditions={name: condition(name, value) for name, value in filters.items()},
         )
 
     def statement(self, caller_id: UUID, *also: ColumnElement[bool]) -> Select[Any]:
         """Selects one job more than the page shows: whether it exists says whether there is a next page."""
-        below = None if self.cursor is None else read_cursor(self.cursor)
         # No index has texts that are so short.
         short = len(self.filters.get("text", " " * INDEXED)) < INDEXED
-        return statements.list_jobs(
+        # An index has texts, another the words; only a batch is soonest found by itself.
+        apart = _LISTED if "text" in self.filters and "batch" not in self.filters and not short else ()
+        return list_jobs(
             caller_id,
-            below=below,
+            below=None if self.cursor is None else read_cursor(self.cursor),
             most=self.limit + 1,
-            also=(*self.also, *also),
+            listed=[each for name, each in self.conditions.items() if name in apart],
+            also=[*(each for name, each in self.conditions.items() if name not in apart), *also],
             newest=NEWEST if short else None,
         )
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from api.auth import Keys
 from api.bell import Bell
 from api.database import Database
+from api.hours import Hours
 from api.intake import Intake
 from api.metering import Metering
 from api.meters import Meters
@@ -45,6 +46,7 @@ class Services:
     serving: Serving
     meters: Meters
     metering: Metering
+    hours: Hours
     pulse: Pulse
     sealer: Sealer | None  # None: no key for secrets is configured
 

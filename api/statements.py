@@ -1,8 +1,6 @@
 """The statements that only the API needs: one job with its attempts, and a caller's list of jobs."""
 
-from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +21,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
     literal_column,
     select,
 )
@@ -78,7 +75,8 @@ _LAST_ATTEMPT = (
     "results",
     "code",
 )
-_SUMMARY = (
+#: What lists tell of each job.
+SUMMARY = (
     "id",
     "state",
     "verdict",
@@ -139,7 +137,7 @@ def _job_with_attempts(job_id: ColumnElement[Any], *which: ColumnElement[bool]) 
     )
     return (
         select(
-            *(jobs.c[name] for name in (*_SUMMARY, *_WHOLE)),
+            *(jobs.c[name] for name in (*SUMMARY, *_WHOLE)),
             *(attempts.c[name].label(f"a_{name}") for name in _LAST_ATTEMPT),
             _kept(),
             short.label("attempts"),
@@ -219,36 +217,6 @@ ATTEMPTS: Select[Any] = (
 
 #: id, caller_id -> the same, with how many files each left, and those of them that are kept.
 ENDED_ATTEMPTS: Executable = ATTEMPTS.add_columns(attempts.c.artifacts, _kept())
-
-
-def list_jobs(
-    caller_id: UUID,
-    *,
-    below: UUID | None,
-    most: int,
-    also: Sequence[ColumnElement[bool]],
-    newest: int | None = None,
-) -> Select[Any]:
-    """A caller's jobs, newest first, from below an id on, of which all this is also true.
-
-    `newest`: no others are looked at than so many of all of the caller's.
-
-    Which they are is found first, in an index if it has all that is asked for; only those are read.
-    """
-    found = select(jobs.c.id).where(jobs.c.caller_id == caller_id, *also)
-    if below is not None:
-        found = found.where(jobs.c.id < below)
-    if newest is not None:
-        every = jobs.alias("every")
-        of_caller = select(every.c.id).where(every.c.caller_id == caller_id).order_by(every.c.id.desc())
-        last = of_caller.offset(newest - 1).limit(1).scalar_subquery()
-        found = found.where(jobs.c.id >= func.coalesce(last, literal(UUID(int=0), Uuid)))
-    page = found.order_by(jobs.c.id.desc()).limit(most).subquery("page")
-    return (
-        select(*(jobs.c[name] for name in _SUMMARY))
-        .join(page, page.c.id == jobs.c.id)
-        .order_by(jobs.c.id.desc())
-    )
 
 
 # --- files and artifacts ------------------------------------------------------------------------------

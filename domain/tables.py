@@ -453,3 +453,13 @@ past_usage = Table(
     Column("output_tokens", BigInteger, nullable=False, server_default="0"),
     Column("cost_usd", Numeric, nullable=False, server_default="0"),
 )
+
+#: What callers' jobs came to in hours that are over (`api.hours`). Triggers (migration 0012) remove what no
+#: longer is right.
+hourly_sums = Table(
+    "hourly_sums",
+    metadata,
+    Column("caller_id", Uuid, ForeignKey("callers.id", ondelete="CASCADE"), primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True),  # of the jobs' ids
+    Column("sums", JSONB, nullable=False),  # api.sums.Sums
+)

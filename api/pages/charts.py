@@ -30,8 +30,19 @@ _COMMON = {
 class _Bare:
     """Draws no tooltips: they would be taken out again, and cost as much as all the rest."""
 
+    def __getattribute__(self, name: str) -> Any:
+        """As pygal has it (what it keeps while it draws goes before the chart's own), but sooner."""
+        get = object.__getattribute__
+        state = None if name.startswith("__") else get(self, "__dict__").get("state")
+        if state is not None and name != "state" and name in (kept := state.__dict__):
+            return kept[name]
+        return get(self, name)
+
     def _tooltip_data(self, *_: Any, **__: Any) -> None:
         """Nothing."""
+
+    def _tooltip_and_print_values(self, *_: Any, **__: Any) -> None:
+        """Nothing: values are in the table beside the chart."""
 
 
 class _Bars(_Bare, pygal.StackedBar):  # type: ignore[misc]  # pygal has no types

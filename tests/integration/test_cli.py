@@ -24,6 +24,7 @@ from retort.cli.main import app
 from tests.conftest import Services
 from tests.harness import ROOT, eventually
 from tests.served import Served, served
+from worker.sandbox import images
 
 SLOW = "import time\nfor n in range(400):\n    print('line', n, flush=True)\n    time.sleep(0.05)"
 ESCAPES = re.compile(r"\x1b")
@@ -298,6 +299,32 @@ def test_savings_takes_prices_from_the_service(shell: Shell) -> None:
 
 
 # --- on the service's own machine ------------------------------------------------------------------
+
+
+def test_the_doctor_proves_what_the_engine_does(shell: Shell) -> None:
+    """Its answer is all that it prints, and its exit code says whether something fails."""
+    env = {"RETORT_STATE_DIR": str(shell.folder / "state")}
+    command = shell.process(
+        "doctor", "--json", "--port", "0", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    )
+    with command as process:
+        stdout, stderr = process.communicate()
+    found = json.loads(stdout)
+    assert stderr == b""
+    assert all(set(each) == {"name", "ok", "found", "todo"} for each in found)
+    checks = {each["name"]: each for each in found}
+    assert len(checks) == len(found)
+    assert checks["container engine"]["found"].startswith("Docker ")
+    assert checks["runtime runc"]["ok"] is checks["seccomp"]["ok"] is True
+    assert checks[f"image {images.expected_tag('python')}"]["ok"] is True
+    proven = {name: each for name, each in checks.items() if name.startswith("runc: ")}
+    assert len(proven) > 8
+    assert {name: each["found"] for name, each in proven.items() if each["ok"] is not True} == {}
+    # Other images may not be built on this machine, and it may be short of room.
+    failed = {name for name, each in checks.items() if each["ok"] is False}
+    assert {name for name in failed if not name.startswith(("image ", "runsc", "free "))} == set()
+    assert all(checks[name]["todo"] for name in failed)
+    assert process.returncode == (1 if failed else 0)
 
 
 def test_the_doctor_without_an_engine_says_what_to_do(shell: Shell) -> None:

@@ -1,5 +1,6 @@
 """What pages are made of: terminal colours, differences, charts, the timeline, forms."""
 
+import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from api.pages import charts
 from api.pages.ansi import ansi
 from api.pages.diffs import side_by_side
 from api.pages.highlight import MOST_COLOURED, coloured, lines
+from api.pages.kept import Kept
 from api.pages.routes.new import body_of
 from api.pages.shell import own_path
 from api.pages.timeline import timeline
@@ -219,3 +221,64 @@ def test_what_htmx_is_told_is_json() -> None:
     found = re.search(r"name=\"htmx-config\" content='([^']*)'", page)
     assert found
     assert json.loads(found[1])["includeIndicatorCSS"] is False
+
+
+# --- what is kept for a few seconds ---------------------------------------------------------------
+
+
+def test_what_many_ask_for_is_made_once() -> None:
+    made = 0
+
+    async def make() -> int:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0)
+        return made
+
+    async def all_ask() -> None:
+        kept: Kept[int] = Kept()
+        assert await asyncio.gather(*(kept.get("a", make) for _ in range(20))) == [1] * 20
+        assert await kept.get("a", make) == 1
+        assert await kept.get("b", make) == 2
+
+    asyncio.run(all_ask())
+
+
+def test_what_fails_is_made_again() -> None:
+    tries = 0
+
+    async def make() -> int:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0)
+        if tries == 1:
+            raise ValueError
+        return tries
+
+    async def ask_twice() -> None:
+        kept: Kept[int] = Kept()
+        answers = await asyncio.gather(*(kept.get("a", make) for _ in range(2)), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ValueError, ValueError]
+        assert await kept.get("a", make) == 2
+
+    asyncio.run(ask_twice())
+
+
+def test_who_goes_away_takes_it_from_nobody() -> None:
+    async def ask() -> None:
+        go = asyncio.Event()
+
+        async def make() -> str:
+            await go.wait()
+            return "made"
+
+        kept: Kept[str] = Kept()
+        leaving, staying = (asyncio.create_task(kept.get("a", make)) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        assert await staying == "made"
+        assert leaving.cancelled()
+
+    asyncio.run(ask())

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from api import batch_results, statements
+from api import batch_results
 from api.accounts import id_of, page_of
 from api.auth import caller_of
 from api.filters import condition
+from api.listing import list_jobs
 from api.pages.routes.runs import lines, with_beginning
 from api.pages.shell import PageRoute, go, is_part, needs, page
 from api.routes import batches
@@ -44,7 +45,7 @@ async def show(request: Request, batch_id: str) -> Response:
     batch = batch_results.batch(row, await services.database.all(COUNT, {"b_batch_id": found}))
     of_it = [condition("batch", str(found))]
     jobs = await services.database.all(
-        with_beginning(statements.list_jobs(caller_id, below=None, most=_SHOWN, also=of_it)), {}
+        with_beginning(list_jobs(caller_id, below=None, most=_SHOWN, also=of_it)), {}
     )
     values = {
         "batch": batch,

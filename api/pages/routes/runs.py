@@ -1,15 +1,17 @@
 """The list of runs."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import Row, Select, func
 
-from api import documents, numbers
+from api import documents
 from api.auth import Caller, caller_of
+from api.hours import HOUR, hour_of
 from api.pages import charts, show
 from api.pages.kept import Kept
 from api.pages.shell import PageRoute, is_part, page
@@ -97,19 +99,18 @@ def _path(shown: Mapping[str, str], cursor: str | None) -> str:
 
 async def _last_day(services: Services, caller: Caller) -> dict[str, Any]:
     """Runs of each of the last 24 hours by tone: as a picture, and in sum."""
-    if (kept := _days.get(caller.id)) is not None:
-        return kept
-    now = datetime.now(UTC)
-    first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
-    rows = await services.database.all(numbers.BY_TIME, numbers.since(caller.id, first))
-    counts = {name: [0] * 24 for name in _TONES}
-    for row in rows:
-        hour = min(23, max(0, int((row.unit - first).total_seconds() // 3600)))
-        counts[show.tone(row.word)][hour] += row.runs
-    sums = {name: sum(values) for name, values in counts.items()}
-    found = {
-        "picture": charts.spark(counts, _TONES),
-        "sums": {name: count for name, count in sums.items() if count},
-        "count": sum(sums.values()),
-    }
-    return _days.put(caller.id, found)
+
+    async def make() -> dict[str, Any]:
+        first = hour_of(datetime.now(UTC)) - 23 * HOUR
+        counts = {name: [0] * 24 for name in _TONES}
+        for hour, words in (await services.hours.words(caller.id, first)).items():
+            for word, count in words.items():
+                counts[show.tone(word)][min(23, (hour - first) // HOUR)] += count
+        sums = {name: sum(values) for name, values in counts.items()}
+        return {
+            "picture": await asyncio.to_thread(charts.spark, counts, _TONES),
+            "sums": {name: count for name, count in sums.items() if count},
+            "count": sum(sums.values()),
+        }
+
+    return await _days.get(caller.id, make)

@@ -6,7 +6,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import select
 
+from api.filters import condition
+from api.listing import list_jobs
+from domain.tables import callers
 from tests.integration.api.harness import Server, Store
 
 Connect = Callable[..., httpx.Client]
@@ -50,6 +54,34 @@ def test_filters(client: httpx.Client, store: Store, connect: Connect) -> None:
     # A page's link keeps what it was narrowed by.
     page = client.get("/v1/jobs", params={"text": "hello", "label": "course", "limit": "1"}).json()
     assert [job["id"] for job in client.get(page["links"]["next"]).json()["jobs"]] == [one]
+
+
+@pytest.mark.parametrize("near", [1, 3, 1000])
+def test_a_text_and_words_wherever_they_meet(client: httpx.Client, store: Store, near: int) -> None:
+    """However many jobs are read for it, and from wherever a page begins."""
+    found: list[tuple[UUID, str, str]] = []
+    for number in range(24):
+        code = "a needle" if number % 3 == 0 else "hay"
+        verdict = "error" if number % 4 == 0 else "ok"
+        job_id = UUID(submit(client, code)["id"])
+        if number != 12:
+            store.finish(job_id, verdict=verdict, publish=False)
+            found.append((job_id, code, verdict))
+    with store.engine.connect() as connection:
+        caller_id = connection.execute(select(callers.c.id)).scalar_one()
+    text = [condition("text", "NEEDLE")]
+    for verdict in ("error", "ok", "timeout"):
+        wanted = [job_id for job_id, code, its in reversed(found) if (code, its) == ("a needle", verdict)]
+        words = [condition("verdict", verdict)]
+        for most in (1, 3, 50):
+            for at in range(-1, len(wanted)):
+                below = wanted[at] if at >= 0 else None
+                statement = list_jobs(caller_id, below=below, most=most, listed=words, also=text, near=near)
+                with store.engine.connect() as connection:
+                    shown = [row.id for row in connection.execute(statement)]
+                assert shown == wanted[at + 1 :][:most]
+    newest_error = str([job_id for job_id, code, its in found if (code, its) == ("a needle", "error")][-1])
+    assert listed(client, text="needle", verdict="error", limit="1") == [newest_error]
 
 
 @pytest.mark.parametrize(
