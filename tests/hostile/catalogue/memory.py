@@ -8,8 +8,8 @@ SMALL = {"timeout_s": 20, "memory_mb": 64}
 
 
 def _peak_within_limit(result: Result) -> None:
-    # What the runner does not use of its own part, a program can take; and in a cell with imports what these
-    # gave back since they were measured, which is rounded up to whole megabytes.
+    # What the runner does not use of its own part, a program can take; what the imports of
+    # a warm cell hold is allowed beside it, rounded up to whole megabytes (a peak of 0.17 MB more was seen once).
     limit = (result.job["limits"]["memory_mb"] + RUNNER_MB[result.job["runtime"]] + 2) * MB
     peak = result.usage["peak_memory_bytes"]
     assert peak is None or peak <= limit, result.usage
