@@ -6,7 +6,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.schemas import Answer, Job, JobRequest, Strict
+from api.job_schemas import Job
+from api.request_schemas import JobRequest
+from api.schemas import Answer, Strict
 from domain.batches import MOST_JOBS
 from domain.states import Verdict
 

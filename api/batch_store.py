@@ -25,7 +25,7 @@ from domain.batches import GET_BATCH, INSERT_BATCH, insert_jobs
 from domain.bell import queue_of
 from domain.ids import new_id
 from domain.states import Priority
-from domain.tables import batches
+from domain.tables.job import batches
 
 #: Wrong lines that are told of; what is behind them is not looked at.
 _MOST_ERRORS = 20

@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 from api.lanes import Lanes
 from api.meters import Meters
 from api.problems import Problem, unavailable
+from domain.sessions import OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Database:
                 # Only lanes prepare statements: a plan for any value of a filter is a bad one for most.
                 "prepare_threshold": 2**31,
                 # Zero is the server's own statement timeout; ours ends a wait, this ends the work.
-                "options": f"-c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}",
+                "options": f"{OPTIONS} -c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}",
             },
         )
         self._lanes = Lanes(self._engine, pool_size)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, or_
 
 from api.problems import FieldError, invalid
 from domain.searching import TEXT, found
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 FILTERS = ("state", "verdict", "language", "model", "label", "batch", "since", "until", "text")
 

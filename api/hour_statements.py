@@ -28,7 +28,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from api.classes import class_of
 from api.numbers import took
-from domain.tables import attempts, callers, hourly_sums, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.tables.usage import hourly_sums
 
 _hour = bindparam("hour", type_=DateTime(timezone=True))
 _caller = bindparam("caller_id", type_=Uuid)

@@ -12,9 +12,9 @@ import orjson
 
 from api.database import Database
 from api.problems import FieldError, invalid
-from api.schemas import FileRequest
+from api.request_schemas import FileRequest
+from domain.file_statements import FILES_OF_CALLER
 from domain.files import MB, FileLimits, clash, wrong_name
-from domain.statements import FILES_OF_CALLER
 
 _ONE_OF = ["content", "base64", "file"]
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.offered import Offered
 from api.problems import FieldError, invalid
-from api.schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
+from api.request_schemas import MOST_TEXT_BYTES, CheckRequest, FileRequest, JobRequest, LimitsRequest
 from api.tasks import TaskIntake, WantedTask
 from domain.files import MB
 from domain.languages import Language

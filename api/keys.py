@@ -20,7 +20,7 @@ from domain.addresses import with_password
 from domain.ids import hash_api_key, key_hint, new_api_key, new_id
 from domain.quotas import USUAL_SCOPES, Scope
 from domain.states import Runtime
-from domain.tables import callers
+from domain.tables.caller import callers
 
 #: Held while `--if-none` looks and creates, so that two starting at once make one key.
 _ADVISORY_LOCK = 0x7E7047

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, Uuid, func, literal, select, true, union_all
 
 from api.statements import SUMMARY
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 Conditions = Sequence[ColumnElement[bool]]
 

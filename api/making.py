@@ -12,7 +12,8 @@ from api.once import EARLIER, Earlier, Once, insert_once
 from api.problems import Kind, Problem, unavailable
 from api.services import Services
 from domain import accounts
-from domain.tables import api_keys, callers, webhooks
+from domain.tables.caller import api_keys, callers
+from domain.tables.webhook import webhooks
 from domain.webhook_statements import WEBHOOK_COLUMNS
 
 CALLER_ONCE: Executable = insert_once(

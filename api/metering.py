@@ -22,8 +22,8 @@ from api.meters import Meters
 from api.problems import Problem
 from domain.bell import ALL_QUEUES, queue_of
 from domain.metering import LEASED, OUTBOX, QUEUES
-from domain.statements import LIVE_WORKERS
 from domain.states import LEASED_STATES, State
+from domain.worker_statements import LIVE_WORKERS
 
 _PATIENCE_S = 2.0
 #: For so long what the stores said is good enough.

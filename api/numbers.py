@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain.ids import id_at
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 #: Into what time is cut, from midnight UTC on.
 UNITS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}

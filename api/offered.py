@@ -8,8 +8,8 @@ from typing import Any
 from api.database import Database
 from api.problems import FieldError, Kind, Problem, invalid
 from domain.languages import Language, Variant, split_wish
-from domain.statements import LIVE_WORKERS
 from domain.states import Runtime
+from domain.worker_statements import LIVE_WORKERS
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from starlette.requests import Request
 
 from api.problems import FieldError, Kind, Problem, invalid
-from domain.tables import idempotency_keys
+from domain.tables.caller import idempotency_keys
 
 HEADER = "idempotency-key"
 REPLAYED = "Idempotency-Replayed"

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from api import account_schemas, batch_schemas, filters, paging, schemas, stat_schemas, webhook_schemas
+from api import filters, paging
+from api.all_schemas import MODELS, OPTIONAL
 from api.auth import SCOPE_FIELD, is_guarded
 from api.batch_lines import NDJSON
 from api.links import add_links
 from api.problems import MEDIA_TYPE, Kind
+from api.schemas import ProblemDocument, Strict
 from domain.quotas import Scope
 from domain.states import State, Verdict
 
@@ -145,19 +147,6 @@ EXAMPLES: dict[str, Any] = {
 }
 
 
-#: Every type of a body, by the name it has in the document.
-MODELS: dict[str, type[BaseModel]] = {
-    name: model
-    for module in (schemas, account_schemas, batch_schemas, stat_schemas, webhook_schemas)
-    for name, model in vars(module).items()
-    if isinstance(model, type) and issubclass(model, BaseModel) and not model.__name__.startswith("_")
-}
-MODELS.pop("BaseModel")
-
-#: Bodies that may be left out.
-OPTIONAL = (schemas.RerunRequest, webhook_schemas.SecretRotation)
-
-
 def operation(
     summary: str,
     answers: Answers,
@@ -257,7 +246,7 @@ def _add_problem(responses: dict[Any, Any], kind: Kind) -> None:
         return
     responses[kind.status] = {
         "description": line,
-        "content": {MEDIA_TYPE: {"schema": _ref(schemas.ProblemDocument)}},
+        "content": {MEDIA_TYPE: {"schema": _ref(ProblemDocument)}},
     }
 
 
@@ -281,7 +270,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, definitions = models_json_schema(
-        [(m, "validation" if issubclass(m, schemas.Strict) else "serialization") for m in MODELS.values()],
+        [(m, "validation" if issubclass(m, Strict) else "serialization") for m in MODELS.values()],
         ref_template="#/components/schemas/{model}",
     )
     document["components"] = {

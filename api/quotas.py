@@ -20,7 +20,7 @@ from api.problems import FieldError, Kind, Problem, invalid
 from domain.limits import Limits, Profile
 from domain.quotas import Quotas
 from domain.states import LEASED_STATES, Priority, State
-from domain.tables import jobs
+from domain.tables.job import jobs
 from domain.usage import SECONDS_TODAY
 
 #: Seconds between two looks at how many jobs wait.

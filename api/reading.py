@@ -18,7 +18,7 @@ from api.problems import Kind, Problem
 from api.services import Services
 from api.submission import store
 from domain.ids import new_id
-from domain.statements import GET_STATE
+from domain.job_statements import GET_STATE
 from domain.states import FINAL_STATES
 
 NOT_FOUND_DETAIL = "there is no such job"

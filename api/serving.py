@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from api.database import Database
-from domain.statements import LIVE_WORKERS
+from domain.worker_statements import LIVE_WORKERS
 
 
 class Serving:

@@ -1,4 +1,4 @@
-"""Numbers of jobs and of usage, as answers carry them."""
+"""Numbers of jobs, of usage and of sandboxes, as answers carry them."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -6,7 +6,34 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.schemas import Answer, SandboxStats
+from api.schemas import Answer
+
+
+class Histogram(Answer):
+    """How often something took how long: `buckets` are pairs of seconds and how many took at most so long."""
+
+    buckets: list[tuple[float, int]]
+    count: int
+    sum_s: float
+
+
+class SandboxStats(Answer):
+    """Sandboxes of all live workers together.
+
+    `lent`: jobs, by how they got a sandbox. `hit_rate`: the share that did not wait. `cells`: now.
+    """
+
+    workers: int
+    workers_ready: int
+    tiers: dict[str, bool]
+    jobs: int
+    hit_rate: float | None
+    lent: dict[str, int]
+    cells: dict[str, int]
+    cells_since_start: dict[str, int]
+    memory_mb: int
+    start_seconds: dict[str, Histogram]
+    cold_wait_seconds: Histogram
 
 
 class Spread(Answer):

@@ -26,9 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
-from domain.statements import UNFINISHED
+from domain.job_statements import UNFINISHED
 from domain.states import FINAL_STATES
-from domain.tables import artifacts, attempts, files, jobs, model_calls
+from domain.tables.attempt import artifacts, attempts, model_calls
+from domain.tables.caller import files
+from domain.tables.job import jobs
 
 #: ids -> those of them that have ended.
 FINAL_AMONG: Executable = select(jobs.c.id).where(

@@ -22,7 +22,8 @@ from api import documents
 from api.numbers import MINE, PERCENTILES, UNIT, percentiles, took
 from api.stat_schemas import JobStats, Spread
 from domain.states import State, Verdict
-from domain.tables import attempts, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.job import jobs
 
 #: What jobs can be grouped by.
 DIMENSIONS: dict[str, ColumnElement[Any]] = {

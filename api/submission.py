@@ -17,9 +17,9 @@ from api.quotas import within_ceilings
 from api.services import Services
 from api.statements import CREATED_AT
 from domain.bell import queue_of
-from domain.statements import INSERT_JOB
+from domain.job_statements import INSERT_JOB
 from domain.states import Priority
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 
 @dataclass(frozen=True, slots=True)

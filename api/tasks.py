@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from api.problems import FieldError, Kind, Problem, invalid
-from api.schemas import JobRequest
+from api.request_schemas import JobRequest
 from domain.catalogue import Catalogue, Model, Preset
 from domain.languages import Language
 from domain.states import State

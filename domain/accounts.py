@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from domain.paging import newest_first
-from domain.tables import api_keys, callers
+from domain.tables.caller import api_keys, callers
 
 #: Seconds between two notes that a key is in use.
 NOTE_USE_S = 60

@@ -20,7 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.paging import newest_first
-from domain.tables import attempts, batches, jobs
+from domain.tables.attempt import attempts
+from domain.tables.job import batches, jobs
 
 #: Jobs of one batch; a setting may allow fewer.
 MOST_JOBS = 10_000

@@ -19,7 +19,8 @@ from sqlalchemy import (
 )
 
 from domain.states import State
-from domain.tables import attempts, jobs
+from domain.tables.attempt import attempts
+from domain.tables.job import jobs
 
 #: What the attempt of a cancelled run says.
 CANCELLED_RUN = "cancelled"

@@ -10,10 +10,14 @@ keeps callers within the number of jobs that they may run at a time. A job that 
 a caller, needs no more than that its caller's other claims wait, and that no fair claim is made meanwhile.
 """
 
+from uuid import UUID
+
 from sqlalchemy import (
     CTE,
     ColumnElement,
     Executable,
+    Integer,
+    Select,
     String,
     Uuid,
     and_,
@@ -23,6 +27,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     text,
@@ -30,28 +35,38 @@ from sqlalchemy import (
     update,
 )
 
-from domain.statements import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM, SERVED
+from domain.claiming import CLAIM_VALUES, CLAIMED_COLUMNS, JOB_OF_CLAIM, SERVED
 from domain.states import State
-from domain.tables import callers, jobs
+from domain.tables.caller import callers
+from domain.tables.job import jobs
 
 #: Seconds after its bell within which a job is claimed without a look at anybody else.
-FRESH_S = 0.1
+FRESH_S = 0.25
 
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
 
-#: Held until the end of the transaction, as is the wish that what follows be planned to read indexes alone:
-#: what the planner believes of a queue is old by as many jobs as came and went since it last looked.
-LOCK: Executable = select(
-    func.pg_advisory_xact_lock(FAIR_LOCK),
+#: Wishes that hold until the end of the transaction: that what follows be planned to read indexes alone, in the
+#: order that they have, and be planned once. What the planner believes of a queue is old by as many jobs as
+#: came and went since it last looked; its work, done for each claim, would be three times that of the claim.
+_PLANNED = (
     func.set_config("enable_seqscan", "off", True),
     func.set_config("enable_bitmapscan", "off", True),
+    func.set_config("enable_sort", "off", True),
+    func.set_config("enable_incremental_sort", "off", True),
+    func.set_config("plan_cache_mode", "force_generic_plan", True),
 )
 
-_queued = jobs.c.state == State.QUEUED.value
+#: Held until the end of the transaction.
+LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK), *_PLANNED)
+
+#: As it stands in the indexes of waiting jobs: of a parameter a plan that is made once knows nothing.
+_queued = jobs.c.state == literal_column(f"'{State.QUEUED}'", String)
 #: The same of a job that is known by its id. Spelt so that no index of waiting jobs is thought of: where few
 #: are believed to wait, reading all of them seems as good as reading the one.
 _still_queued = func.nullif(jobs.c.state, "") == State.QUEUED.value
+#: The same of how many rows are wanted: of a parameter a tenth of all is expected.
+_ONE: ColumnElement[int] = literal_column("1", Integer)
 #: A job that was postponed has its next ring ahead, and stands in nobody's way until then. (`now()` is when a
 #: transaction began, which may have waited for a lock since.)
 _due = jobs.c.rung_at <= func.clock_timestamp()
@@ -93,6 +108,7 @@ LOCK_CALLER: Executable = (
     select(
         func.pg_advisory_xact_lock_shared(FAIR_LOCK),
         func.pg_advisory_xact_lock(_CALLER_LOCKS, func.hashtext(cast(jobs.c.caller_id, String))),
+        *_PLANNED,
     )
     .select_from(jobs.join(callers, _mine))
     .where(JOB_OF_CLAIM, callers.c.most_running.is_not(None))
@@ -101,45 +117,88 @@ LOCK_CALLER: Executable = (
 _others = jobs.alias("others")
 _runs_now = (
     select(func.count())
-    .where(_others.c.caller_id == jobs.c.caller_id, _others.c.lease_token.is_not(None))
+    # Spelt so that what all callers run is read, and not all that one of them ever ran.
+    .where(
+        func.nullif(_others.c.caller_id, UUID(int=0)) == jobs.c.caller_id, _others.c.lease_token.is_not(None)
+    )
+    .correlate(jobs)  # two levels up, where it is not looked for unless told
     .scalar_subquery()
 )
+_limited = exists().where(_mine, callers.c.most_running.is_not(None))
 
-#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller, who has a limit, is
-#: below it. To be run after `LOCK_CALLER`.
+#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run one more;
+#: `limited`: may run a certain number at a time. To be run after `LOCK_CALLER`.
 CLAIM_FRESH_LIMITED: Executable = (
     update(jobs)
     .where(
-        JOB_OF_CLAIM, _still_queued, SERVED, _fresh, exists().where(_mine, callers.c.most_running > _runs_now)
+        JOB_OF_CLAIM,
+        _still_queued,
+        SERVED,
+        _fresh,
+        exists().where(_mine, or_(callers.c.most_running.is_(None), callers.c.most_running > _runs_now)),
     )
     .values(CLAIM_VALUES)
-    .returning(*CLAIMED_COLUMNS)
+    .returning(*CLAIMED_COLUMNS, _limited.label("limited"))
 )
 
-#: caller, priority, the state that comes next -> a row if the caller has such a job that waits.
-WAITS: Executable = (
-    select(literal(1))
-    .where(
+_most = bindparam("b_most", type_=Integer)
+
+
+def _count(some: Select[int]) -> Select[int]:
+    """How many rows there are, up to the parameter `most`."""
+    return select(func.count().label("waiting")).select_from(some.limit(_most).subquery())
+
+
+#: So near its limit a caller may have been refused a place since: as many of its jobs may end at one moment.
+NEAR = 8
+
+_caller = bindparam("b_caller_id", type_=Uuid)
+_run_now = (
+    select(func.count())
+    .where(func.nullif(_others.c.caller_id, UUID(int=0)) == _caller, _others.c.lease_token.is_not(None))
+    .scalar_subquery()
+)
+
+#: caller, priority, the state that comes next, most -> how many such jobs of the caller wait, up to `most`;
+#: none where it runs so few that nothing of it can have been refused.
+WAITING: Executable = _count(
+    select(literal(1)).where(
         _queued,
-        jobs.c.caller_id == bindparam("b_caller_id", type_=Uuid),
+        jobs.c.caller_id == _caller,
         jobs.c.priority == bindparam("b_priority", type_=String),
         jobs.c.next_state == bindparam("b_next_state", type_=String),
+        exists().where(callers.c.id == _caller, callers.c.most_running <= _run_now + NEAR),
     )
-    .limit(1)
+)
+
+_named = jobs.alias("message")
+
+#: id, states, most -> of a job that a message names and that waits no more: what its queue follows from, and
+#: how many jobs wait in that queue, up to `most`.
+STALE: Executable = select(
+    _named.c.next_state,
+    _named.c.priority,
+    _named.c.runtime,
+    _count(select(literal(1)).select_from(jobs).where(_same_queue())).scalar_subquery().label("waiting"),
+).where(
+    _named.c.id == bindparam("b_id", type_=Uuid),
+    _named.c.state != State.QUEUED.value,
+    # Else its worker was lost, and the message is for whoever takes it over.
+    or_(_named.c.lease_until.is_(None), _named.c.lease_until > func.now()),
 )
 
 
 def _waiting() -> CTE:
     """The oldest waiting job of each caller: one step in an index for each, however many jobs it has."""
-    order = (jobs.c.caller_id, jobs.c.id)
+    columns, order = (jobs.c.caller_id, jobs.c.id), (jobs.c.caller_id.desc(), jobs.c.id)
     queued = _same_queue()
-    first = select(*order).where(queued).order_by(*order).limit(1).subquery("first")
+    first = select(*columns).where(queued).order_by(*order).limit(_ONE).subquery("first")
     waiting = select(first.c.caller_id, first.c.id).cte("waiting", recursive=True)
     following = (
-        select(*order)
-        .where(queued, jobs.c.caller_id > waiting.c.caller_id)
+        select(*columns)
+        .where(queued, jobs.c.caller_id < waiting.c.caller_id)
         .order_by(*order)
-        .limit(1)
+        .limit(_ONE)
         .lateral("following")
     )
     return waiting.union_all(
@@ -166,7 +225,7 @@ def _claim_fairly() -> Executable:
         .outerjoin(running, running.c.caller_id == waiting.c.caller_id)
         .where(or_(callers.c.most_running.is_(None), runs < callers.c.most_running))
         .order_by(runs, callers.c.served_at.asc().nulls_first(), waiting.c.id)
-        .limit(1)
+        .limit(_ONE)
         .cte("fairest")
     )
     served = (

@@ -23,7 +23,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from domain.fairness import running_by_caller
 from domain.states import Runtime, State
-from domain.tables import callers, jobs, webhook_deliveries, webhooks
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.tables.webhook import webhook_deliveries, webhooks
 
 _queued = jobs.c.state == State.QUEUED.value
 _postponed = jobs.c.rung_at > func.now()

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ARRAY, Executable, Uuid, bindparam, func, text, update
 
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 #: tokens, ids of their jobs: these leases have run out, and it is time to ring for them. What their worker
 #: still writes counts until somebody else has claimed them.

@@ -20,16 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from domain.tables import (
-    artifacts,
-    batches,
-    callers,
-    execution_cache,
-    idempotency_keys,
-    jobs,
-    past_usage,
-    response_cache,
-)
+from domain.tables.attempt import artifacts
+from domain.tables.cache import execution_cache, response_cache
+from domain.tables.caller import callers, idempotency_keys
+from domain.tables.job import batches, jobs
+from domain.tables.usage import past_usage
 from domain.usage import USED, used
 
 _final = jobs.c.finished_at.is_not(None)  # the database sees to it that this says the same

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, and_, literal_column, or_
 
-from domain.tables import SEARCHED, jobs
+from domain.tables.job import SEARCHED, jobs
 
 #: Where a text is looked for.
 TEXT: ColumnElement[str] = literal_column(SEARCHED)

@@ -1,6 +1,6 @@
 """The statements of tasks: what a model was asked and answered, the moves between rounds, the caches.
 
-As in `domain.statements`, what moves a job names its lease token. A call is recorded whether or not the lease
+As in `domain.leasing`, what moves a job names its lease token. A call is recorded whether or not the lease
 still holds: it was paid for.
 """
 
@@ -29,9 +29,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from domain.statements import MINE, NO_LEASE, end_attempt
+from domain.finishing import end_attempt
+from domain.leasing import MINE, NO_LEASE
 from domain.states import Priority, State
-from domain.tables import artifacts, attempts, execution_cache, jobs, model_calls, response_cache
+from domain.tables.attempt import artifacts, attempts, model_calls
+from domain.tables.cache import execution_cache, response_cache
+from domain.tables.job import jobs
 
 
 def _json(name: str) -> Any:

@@ -19,7 +19,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from domain.tables import attempts, callers, jobs, model_calls, past_usage
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.tables.usage import past_usage
 
 #: What is summed up of a day, in the order of `past_usage`.
 USED = ("jobs", "runs", "wall_s", "cpu_s", "calls", "input_tokens", "output_tokens", "cost_usd")

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.paging import newest_first
-from domain.tables import webhook_deliveries as deliveries
-from domain.tables import webhooks
+from domain.tables.webhook import webhook_deliveries as deliveries
+from domain.tables.webhook import webhooks
 
 #: What is told of a webhook; never its secrets.
 WEBHOOK_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(

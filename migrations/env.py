@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 
 from domain.addresses import with_password
-from domain.tables import metadata
+from domain.tables.base import metadata
 
 #: A migration that cannot have its lock soon gives up instead of holding every query behind it.
 LOCK_TIMEOUT = "5s"

@@ -86,7 +86,7 @@ def _embedded() -> Iterator[Check]:
 
 
 def _port(state: StateFolder, host: str, port: int) -> Check:
-    from retort.supervisor import StartFailed, free_port
+    from retort.starting import StartFailed, free_port
 
     if state.holder() is not None and state.status().get("port") == port:
         return Check("port", True, f"{host}:{port} is our own service")

@@ -6,24 +6,21 @@ death by the kernel, and the kernel means the thread that started them.
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from retort import commands, engine, processes, readiness
+from retort.children import WORKERS, Managed, describe_exit, end_recorded
 from retort.embedded import EmbeddedError, Postgres, Valkey, socket_folder
 from retort.logs import Follower
 from retort.processes import Program
+from retort.starting import StartFailed, free_port, run_once, start_hello
 from retort.state import StateFolder
-
-#: The processes beside the API: programs, questions to models where a gateway is configured, and webhooks.
-WORKERS = ("worker", "models", "hooks")
 
 TICK_S = 0.1
 CHECK_EVERY_S = 5.0  # once ready; before that at every other tick
@@ -31,15 +28,6 @@ OWN_CHECK = '"path":"/readyz"'  # in the API's log; not shown, a person has the 
 STEADY_S = 60.0  # after so long a crash counts as the first again
 LONGEST_DELAY_S = 30.0
 CRASHES_AT_START = 4  # of one process before the service was ever ready: then it will not get better
-
-HELLO = """\
-import platform
-print(f"Hello from Python {platform.python_version()}, in a sandbox of its own.")
-"""
-
-
-class StartFailed(Exception):
-    """The service cannot start; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +42,6 @@ class Options:
     show_logs: bool = True
     show_key: bool = True
     hello: bool = False
-
-
-@dataclass
-class Managed:
-    """A process and its history of crashes."""
-
-    name: str
-    runs: Program | Postgres | Valkey
-    crashes: int = 0
-    delay_s: float = 0.5
-    started_at: float = field(default_factory=time.monotonic)
-    again_at: float | None = None  # when to start it again; None while it runs
-
-    def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
-        return self.runs.process.poll() if self.runs.process is not None else None
-
-
-def describe_exit(code: int) -> str:
-    """Popen's exit code in words."""
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 class Supervisor:
@@ -137,7 +104,7 @@ class Supervisor:
         if not any(env.get(name) for name in commands.WEBHOOK_KEYS):
             env["RETORT_WEBHOOK_KEY_FILE"] = str(self._state.webhook_key_file())
         if not self._asked_to_stop:
-            self._once("the migrations", commands.migrate(), env)
+            run_once("the migrations", commands.migrate(), env, self._log("setup"))
             self._first_key(env)
         if not self._asked_to_stop:
             polite = ((signal.SIGTERM, self._options.grace_s),)
@@ -174,26 +141,9 @@ class Supervisor:
         self._managed.append(Managed(name, runs))
         self._publish()
 
-    def _once(self, what: str, command: list[str], env: dict[str, str]) -> bytes:
-        """A command that ends by itself; what it prints is the result, its errors go to a log."""
-        log = self._log("setup")
-        with log.open("ab") as errors:
-            # Its own session: a Ctrl-C is for us alone, and a migration is not to be torn.
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=env,
-                start_new_session=True,
-                check=False,
-            )
-        if done.returncode:
-            raise StartFailed(f"{what} failed. The end of {log}:\n{processes.last_lines(log, 15)}")
-        return done.stdout
-
     def _first_key(self, env: dict[str, str]) -> None:
-        key = self._once("creating the first API key", commands.first_key("local"), env).decode().strip()
+        creating = "creating the first API key"
+        key = run_once(creating, commands.first_key("local"), env, self._log("setup")).decode().strip()
         if key:
             self._state.keep_api_key(key)
             if self._options.show_key:
@@ -294,7 +244,7 @@ class Supervisor:
             "ready": self._waiting_for is None,
             "stopping": self._stopping,
             "waiting_for": self._waiting_for,
-            "processes": {managed.name: _facts(managed) for managed in self._managed},
+            "processes": {managed.name: managed.facts() for managed in self._managed},
         }
         if status != self._written:
             self._state.write_status(status)
@@ -341,70 +291,3 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _facts(managed: Managed) -> dict[str, Any]:
-    process = managed.runs.process
-    pid = process.pid if process is not None and process.poll() is None else None
-    return {
-        "title": managed.runs.title,
-        "pid": pid,
-        "begun": processes.begun(pid) if pid else None,
-        "crashes": managed.crashes,
-    }
-
-
-def end_recorded(state: StateFolder) -> bool:
-    """End what a supervisor that was killed may have left; whether there was something.
-
-    The caller knows that no supervisor runs. A pid counts only together with the time at which it began.
-    """
-    recorded = [
-        (facts["pid"], facts["begun"])
-        for name, facts in state.status().get("processes", {}).items()
-        if name in ("api", *WORKERS) and facts.get("pid") and facts.get("begun")
-    ]
-
-    def left() -> list[int]:
-        return [pid for pid, begun in recorded if processes.begun(pid) == begun]
-
-    found = bool(left())
-    processes.end_all(left, processes.POLITE)
-    for name, kind in (("postgres", Postgres), ("valkey", Valkey)):
-        server = kind(state.root / name, state.sockets)
-        found = found or bool(processes.working_in(server.data_dir, server.program))
-        server.stop()
-    state.forget_status()
-    return found
-
-
-def free_port(host: str, port: int) -> int:
-    """`port` if it can be had, or any free one for 0.
-
-    Raises:
-        StartFailed: it is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as reason:
-            raise StartFailed(
-                f"cannot listen on {host}:{port} ({reason.strerror}). Choose another port with --port or "
-                "RETORT_PORT; 0 takes any that is free."
-            ) from None
-        return int(trial.getsockname()[1])
-
-
-def start_hello(url: str, key: str) -> subprocess.Popen[bytes]:
-    """A first job, by the same way as any: `retort run` over HTTP. Its result goes to our own output."""
-    env = commands.environment(RETORT_URL=url) | {"RETORT_API_KEY": key}
-    sys.stdout.flush()
-    hello = subprocess.Popen(
-        commands.python("retort.cli.main", "run", "-"), stdin=subprocess.PIPE, env=env, start_new_session=True
-    )
-    assert hello.stdin is not None  # noqa: S101 - a pipe was asked for
-    with hello.stdin as given:
-        given.write(HELLO.encode())
-    return hello

@@ -17,7 +17,7 @@ from docker.errors import DockerException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
-from domain.tables import metadata
+from domain.tables.base import metadata
 from retort.embedded import Postgres, Valkey
 from tests import harness
 from worker.sandbox import images

@@ -18,18 +18,21 @@ import redis
 from celery import Celery
 from sqlalchemy import Engine, Row, create_engine, insert, select, text, update
 
-from domain import statements
+from domain import worker_statements
 from domain.bell import ADVANCE, SANDBOX_QUEUE, STATES_CHANNEL, celery_broker_url, parse_state_message
 from domain.ids import new_id
 from domain.limits import load_profiles
 from domain.states import FINAL_STATES
-from domain.tables import attempts, callers, jobs, workers
+from domain.tables.attempt import attempts
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.tables.worker import workers
 
 ROOT = Path(__file__).parents[1]
 LIMITS = load_profiles()["standard"].defaults
 
 
-def eventually(true: Callable[[], bool], what: str | Callable[[], str], within_s: float = 40) -> None:
+def eventually(true: Callable[[], bool], what: str | Callable[[], str], within_s: float = 120) -> None:
     """Look until something is so. The bound only ends a test that has failed already."""
     until = time.monotonic() + within_s
     while not true():
@@ -99,8 +102,9 @@ class Jobs:
 
     def attempts(self, job_id: UUID) -> list[Row[Any]]:
         """Its attempts, in order."""
+        query = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
         with self.engine.connect() as connection:
-            return list(connection.execute(statements.GET_ATTEMPTS, {"job_id": job_id}))
+            return list(connection.execute(query))
 
     def count(self, *states: str) -> int:
         """How many jobs are in one of these states."""
@@ -146,7 +150,7 @@ class Jobs:
     def forget(self, instance: str) -> None:
         """Forget what a worker said, so that what is read next is new."""
         with self.engine.connect() as connection:
-            connection.execute(statements.FORGET_WORKER, {"b_instance": instance})
+            connection.execute(worker_statements.FORGET_WORKER, {"b_instance": instance})
 
 
 class Broker:
@@ -262,18 +266,32 @@ class Worker:
 
     def end(self, engine: docker.DockerClient) -> None:
         """Leave nothing of it, whatever became of the test."""
-        if self.process.poll() is None:
-            self.kill()
-        if self.process.returncode:
-            KILLED.add(self.instance)
-        sweep(engine, self.instance)
+        end_all(engine, [self])
+
+
+def end_all(engine: docker.DockerClient, workers: Sequence[Worker]) -> None:
+    """Leave nothing of several workers: one that lives would start anew what is removed of its instance."""
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()
+        if worker.process.returncode:
+            KILLED.add(worker.instance)
+    for instance in dict.fromkeys(worker.instance for worker in workers):
+        sweep(engine, instance)
 
 
 def sweep(engine: docker.DockerClient, instance: str) -> None:
     """Remove what is there of an instance, also what it was examining when it was killed."""
-    for container in [*containers(engine, instance), *containers(engine, f"{instance}.posture")]:
+    names = (instance, f"{instance}.posture")
+    left = [container for name in names for container in containers(engine, name)]
+    for container in left:
         with suppress(docker.errors.NotFound):  # it was ending by itself
-            engine.api.remove_container(container, force=True)
+            try:
+                engine.api.remove_container(container, force=True)
+            except docker.errors.APIError as e:
+                if e.status_code != 409:  # somebody removes it just now
+                    raise
+    eventually(lambda: not any(containers(engine, name) for name in names), "nothing of it is left")
 
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:

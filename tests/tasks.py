@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy import Row, select
 
 from domain.bell import ADVANCE, MODEL_QUEUE
-from domain.tables import model_calls
+from domain.tables.attempt import model_calls
 from domain.tasks import Policy
 from tests.conftest import Services
 from tests.harness import Broker, Jobs, Worker, eventually, instance_name, ready

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from types import TracebackType
+from uuid import UUID
 
 import httpx
 
@@ -42,3 +43,10 @@ class Visitor:
         answer = self.post("/sign-in", {"key": key, "next": "/runs"})
         assert answer.status_code == 303, answer.text
         assert answer.headers["location"] == "/runs"
+
+
+def submit(visitor: Visitor, source: str = "print(1)", **fields: str) -> UUID:
+    """Fill the form of new runs in and send it; the run."""
+    answer = visitor.post("/new", {"kind": "code", "source": source, **fields})
+    assert answer.status_code == 303, answer.text
+    return UUID(answer.headers["location"].removeprefix("/runs/"))

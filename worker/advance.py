@@ -7,10 +7,11 @@ from domain.bell import queue_of, queues_of
 from domain.states import State
 from worker import faults, telling
 from worker.broker import Bell
+from worker.claimed import ClaimedJob
 from worker.generating import Generating
 from worker.leases import Leases
 from worker.pipeline import Pipeline
-from worker.store import ClaimedJob, Store
+from worker.store import Store
 
 
 class Steps:
@@ -60,7 +61,9 @@ class Steps:
         if self.draining or not states:
             return
         tiers = () if self._running is None else self._running.runtimes
-        job = self._store.claim_next(job_id, uuid4(), self._worker, *states, runtimes=tiers)
+        job = self._store.claim_next(
+            job_id, uuid4(), self._worker, *states, runtimes=tiers, depths=self._depths
+        )
         if job is None:
             return
         self._claimed_at = time.monotonic()
@@ -69,9 +72,19 @@ class Steps:
             with telling.step(job, self._claimed_at - began):
                 self._step(job)
         finally:
-            if job.limited and self._store.waits(job):
-                # Its caller may run one more now. The bell says that there is work, not which.
-                self._bell.ring(job.id, queue_of(job.state, job.priority, job.runtime))
+            if job.limited:
+                self._room_for_one(job)
+
+    def _room_for_one(self, job: ClaimedJob) -> None:
+        """Ring if the job's caller, who may run one more now, has more jobs that wait than there are messages.
+
+        A message that came while there was no room is gone. The bell says that there is work, not which; rung
+        for every end, messages would come to outnumber jobs, and each be a claim.
+        """
+        queue = queue_of(job.state, job.priority, job.runtime)
+        waiting = self._store.waiting(job)
+        if waiting and (self._bell.waiting(queue) or 0) < waiting:
+            self._bell.ring(job.id, queue)
 
     def _step(self, job: ClaimedJob) -> None:
         with self._leases.hold(job) as lease:
@@ -79,6 +92,10 @@ class Steps:
                 self._running.run(job, lease)
             elif job.task is not None and self._generating is not None:
                 self._generating.do(job, job.task)
+
+    def _depths(self) -> dict[str, int] | None:
+        """How many messages lie in each queue that is ours."""
+        return self._bell.depths(*self.queues)
 
     def _open(self) -> list[State]:
         """The steps that can be done now."""

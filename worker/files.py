@@ -13,8 +13,8 @@ from domain.results import MOST_BYTES
 from storage.media import media_type
 from storage.store import PIECE, Missing, Storage, StorageError, spool
 from worker import faults
+from worker.claimed import ClaimedJob
 from worker.sandbox.running import Input
-from worker.store import ClaimedJob
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from domain.tasks import Draft, Reason
 from worker import faults
 from worker.broker import Bell
 from worker.calls import Answer, answer_of, call_columns, stored_answer, tell
+from worker.claimed import ClaimedJob, ClaimedTask
 from worker.history import NO_CODE, ended, rounds_of
 from worker.model import reading
 from worker.model.extract import Extracted, Problem, extract
@@ -37,7 +38,6 @@ from worker.model.want import (
     Route,
     Want,
 )
-from worker.store import ClaimedJob, ClaimedTask
 from worker.task_store import TaskEnd, TaskStore
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,9 @@ from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import ClauseElement
 
+#: Connections on which a statement is tried, as long as they open: of each the server may end another.
+_TRIES = 4
+
 
 class Hot:
     """Runs single statements on an engine in autocommit mode."""
@@ -47,21 +50,22 @@ class Hot:
     def _first(self, statement: Executable, parameters: dict[str, Any], lock: Executable | None) -> Any | None:
         sql, values = self._ready(statement, parameters)
         before = None if lock is None else self._ready(lock, parameters)
-        for fresh in (False, True):
+        for number in range(_TRIES):
             try:
-                cursor = self._cursor(fresh=fresh)
+                cursor = self._cursor(fresh=number > 0)
                 if before is None:
                     cursor.execute(sql, values, prepare=True)
                     row = cursor.fetchone()
                 else:
-                    # One round trip, and the end of the transaction.
-                    with cursor.connection.pipeline(), cursor.connection.transaction():
-                        cursor.execute(*before, prepare=True)
+                    # What is sent in one go is one transaction, which the server ends by itself: should we be
+                    # frozen meanwhile, nobody waits for us and the lock.
+                    with cursor.connection.pipeline():
+                        cursor.connection.execute(*before, prepare=True)
                         cursor.execute(sql, values, prepare=True)
-                        row = cursor.fetchone()
+                    row = cursor.fetchone()
             except (psycopg.OperationalError, psycopg.InterfaceError) as e:
                 self._drop()
-                if fresh:
+                if number == _TRIES - 1:
                     raise OperationalError(sql, None, e, connection_invalidated=True) from e
             else:
                 if not self._keep:
@@ -98,3 +102,4 @@ class Hot:
         if held is not None:
             held.invalidate()
         self._local.held = self._local.cursor = None
+        self._engine.dispose()  # those that wait in the pool were lost with it, most likely

@@ -9,10 +9,10 @@ from domain.limits import Limits, Profile
 from domain.states import Outcome, State, Verdict
 from worker import checks
 from worker.broker import Bell
+from worker.claimed import ClaimedJob, ClaimedTask
 from worker.history import ended, rounds_of
 from worker.model.refine import Again, Left, Round, Stop, decide
 from worker.model.rules import RefineRules
-from worker.store import ClaimedJob, ClaimedTask
 from worker.task_store import TaskEnd, TaskStore
 
 log = logging.getLogger(__name__)

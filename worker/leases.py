@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.parting import GIVE_UP
 from worker import meters
-from worker.store import ClaimedJob, Store
+from worker.claimed import ClaimedJob
+from worker.store import Store
 
 log = logging.getLogger(__name__)
 

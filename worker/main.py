@@ -37,7 +37,8 @@ from worker.retention import Retention
 from worker.sandbox import images
 from worker.sandbox import watched as watched_pool
 from worker.sandbox.engine import Engine, EngineError
-from worker.sandbox.pool import Pool, PoolSettings
+from worker.sandbox.lending import PoolSettings
+from worker.sandbox.pool import Pool
 from worker.settings import WorkerSettings
 from worker.store import Store
 from worker.task_store import TaskStore
@@ -144,7 +145,7 @@ class Wiring:
         profiles = load_profiles(settings.profiles)
         languages = load_languages()
         offers = Offers(engine, languages)
-        pool.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
+        pool.shelves.mentions.update({tag: images.mentions(name) for name, tag in offers.tags.items()})
 
         def look() -> None:
             offers.look()
@@ -267,7 +268,7 @@ def run(settings: WorkerSettings) -> int:
             lambda: watched.of_worker(wiring.jobs, steps, wiring.leases, store, lambda: reporter.why_not)
         )
         told |= _tell(settings, closing, ours)
-        store.warm_up()
+        store.connections.warm_up()
         wiring.leases.open()
         closing.callback(wiring.leases.close)
         closing.callback(store.forget, settings.instance)  # once nobody reports any more

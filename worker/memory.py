@@ -10,7 +10,7 @@ from typing import Any
 
 from domain.caching import execution_key
 from domain.states import Verdict
-from worker.store import ClaimedJob
+from worker.claimed import ClaimedJob
 from worker.task_store import TaskStore
 
 log = logging.getLogger(__name__)

@@ -15,23 +15,29 @@ from telemetry import traces, words
 from worker import faults, meters
 from worker.broker import Bell
 from worker.checks import Harnessed
+from worker.claimed import ClaimedJob
 from worker.files import Artifacts, InputGone, inputs
 from worker.judging import Judging
 from worker.languages import NotKnown, NotOffered, Offers
 from worker.leases import Lease
 from worker.live import Live
 from worker.memory import Memory
-from worker.sandbox.pool import Lent, Pool, PoolUnavailable
+from worker.sandbox.lending import Lent, PoolUnavailable
+from worker.sandbox.pool import Pool
 from worker.sandbox.running import Ending, Input, Program
 from worker.sandbox.statistics import image_name
-from worker.sandbox.stream import CellLost
+from worker.sandbox.stream import CellLost, NotBegun
 from worker.sandbox.verdict import CPU, WALL, decide
-from worker.store import ClaimedJob, Store
+from worker.store import Store
 
 log = logging.getLogger(__name__)
 
 #: Sandbox failures of one job that end it: a program that takes its sandbox down does it again.
 CRASHES = 2
+
+#: Cells that one claim tries, as long as they fail before the program begins: an engine that was restarted
+#: takes all that waited with it. A job may be why, by what it sends along, so there is an end to it.
+CELLS = 5
 
 #: What a model is told of a reason that is a word; other reasons speak for themselves.
 _NOTES: dict[str, str | None] = {WALL: None, CPU: "it used up its CPU time"}
@@ -123,7 +129,13 @@ class Pipeline:
             self._store.release(job)
 
     def _lend(self, step: _Step, files: Sequence[Input]) -> None:
-        """Run it in a cell, if one can be had."""
+        """Run it in a cell, if one can be had; in another one, where that fails before the program begins."""
+        for left in reversed(range(CELLS)):
+            lent = self._take(step)
+            if lent is None or self._run(step, lent, files, last=not left):
+                return
+
+    def _take(self, step: _Step) -> Lent | None:
         job = step.job
         try:
             with traces.span("retort.sandbox.take") as span:
@@ -142,9 +154,9 @@ class Pipeline:
         except PoolUnavailable as e:
             log.warning("no sandbox, job waits: %s", e, extra={"job_id": str(job.id)})
             self._store.release(job)
-            return
+            return None
         faults.at("cell_taken", job.id)
-        self._run(step, lent, files)
+        return lent
 
     def _break(self, job: ClaimedJob, reason: str) -> None:
         """It cannot run here, and no retry would change it."""
@@ -165,7 +177,8 @@ class Pipeline:
             self._bell.tell(job.id, State.FINISHED)
         return True
 
-    def _run(self, step: _Step, lent: Lent, files: Sequence[Input]) -> None:
+    def _run(self, step: _Step, lent: Lent, files: Sequence[Input], *, last: bool) -> bool:
+        """False if the cell failed before the program began and is not the last that may be tried."""
         job, reusable = step.job, False
         artifacts = Artifacts(self._storage, heads=job.task is not None)
         reset = lent.cell.caller is not None
@@ -184,15 +197,20 @@ class Pipeline:
                         sink=artifacts,
                     )
             except CellLost as e:
-                if not step.lease.lost:  # else whoever has it now records the result
-                    self._crashed(job, lent, str(e))
-                return
+                if step.lease.lost:  # whoever has it now records the result
+                    return True
+                if isinstance(e, NotBegun) and not last:
+                    log.warning("a sandbox failed before its job: %s", e, extra=_ids(job, lent))
+                    return False
+                self._crashed(job, lent, str(e))
+                return True
             faults.at("output_read", job.id)
             if ending.killed:
-                return  # the lease was lost: whoever has it now records the result
+                return True  # the lease was lost: whoever has it now records the result
             with traces.span("retort.record"):
                 self._finish(step, lent, ending, artifacts)
             reusable = reset and ending.status is not None and not ending.lost
+            return True
         finally:
             self._pool.give_back(lent, reusable=reusable)
 
@@ -247,7 +265,7 @@ class Pipeline:
             self._memory.keep(job, step.language.file, attempt)
 
     def _crashed(self, job: ClaimedJob, lent: Lent, why: str) -> None:
-        log.warning("sandbox failed: %s", why, extra={"job_id": str(job.id), "container": lent.cell.id})
+        log.warning("sandbox failed: %s", why, extra=_ids(job, lent))
         meters.CRASHES.labels(job.runtime.value).inc()
         attempt = self._attempt(lent)
         if job.task is not None:
@@ -277,6 +295,10 @@ class Pipeline:
             "runtime": spec.runtime,
             "worker": self._worker,
         }
+
+
+def _ids(job: ClaimedJob, lent: Lent) -> dict[str, str]:
+    return {"job_id": str(job.id), "container": lent.cell.id}
 
 
 def _how(lent: Lent) -> str:

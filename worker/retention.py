@@ -11,6 +11,7 @@ from uuid import UUID
 
 from domain.files import artifact_key, file_key
 from storage.store import Storage
+from worker.retention_store import RetentionStore
 from worker.store import Store
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Retention:
         jobs_days: int = 0,
         orphan_s: float = ORPHAN_S,
     ) -> None:
-        self._store = store
+        self._store = RetentionStore(store)
         self._storage = storage
         self._files_days = files_days
         self._artifacts_days = artifacts_days

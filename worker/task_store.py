@@ -15,7 +15,9 @@ from domain.limits import Limits
 from domain.states import State
 from domain.tasks import Draft
 from worker import meters
-from worker.store import ClaimedJob, Store, json_text, storable
+from worker.claimed import ClaimedJob
+from worker.storable import json_text, storable
+from worker.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from telemetry import traces, words
 from telemetry.context import parent_of_job
 from telemetry.traces import Value
 from worker import meters
-from worker.store import ClaimedJob
+from worker.claimed import ClaimedJob
 
 log = logging.getLogger(__name__)
 

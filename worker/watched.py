@@ -24,7 +24,7 @@ def of_worker(
     yield _gauge("retort_worker_slots_busy", "Jobs that it has now.", len(leases))
     yield _gauge("retort_worker_taking", "Whether it takes jobs.", float(taking))
     yield _gauge("retort_worker_idle_seconds", "Time since it last claimed a job.", steps.idle_s)
-    opened, in_use, most = store.connections()
+    opened, in_use, most = store.connections.count()
     yield _gauge("retort_database_connections", "Connections to the database that are open.", opened)
     yield _gauge("retort_database_connections_in_use", "Of these, in use now.", in_use)
     yield _gauge("retort_database_connections_most", "Connections that there may be.", most)

@@ -10,12 +10,12 @@ from starlette.responses import StreamingResponse
 from api import documents
 from api.answers import json_answer
 from api.auth import Guarded, caller_of
+from api.file_schemas import ArtifactList
 from api.openapi import ATTEMPT_PARAMETER, RANGE_HEADERS, operation
 from api.problems import Kind, Problem, unavailable
 from api.queries import query_of, whole_number
 from api.ranges import part_of
 from api.reading import job_id_of
-from api.schemas import ArtifactList
 from api.services import services_of
 from api.statements import GET_ARTIFACT, LEAVINGS
 from domain.files import artifact_key

@@ -10,13 +10,14 @@ from api.answers import json_answer
 from api.auth import Guarded, caller_of
 from api.body import read_json
 from api.ending import cancel_job, forget_artifacts
+from api.job_schemas import Job
 from api.once import once_of
 from api.openapi import BAD_BODY, IDEMPOTENCY_HEADER, NO_ROOM, PREFER_HEADER, operation
 from api.problems import Kind, Problem
 from api.queries import query_of
 from api.reading import NOT_FOUND_DETAIL, job_id_of, job_of, stored_answer
+from api.request_schemas import RerunRequest
 from api.rerun import rerun_request
-from api.schemas import Job, RerunRequest
 from api.services import services_of
 from domain.quotas import Scope
 from domain.removal import DELETE

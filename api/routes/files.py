@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect
 from api import documents
 from api.answers import json_answer
 from api.auth import Guarded, caller_of
+from api.file_schemas import File
 from api.openapi import operation, query_parameter
 from api.problems import FieldError, Kind, Problem, invalid, unavailable
 from api.queries import query_of
-from api.schemas import File
 from api.services import Services, services_of
 from api.statements import DELETE_FILE, GET_FILE, INSERT_FILE
 from domain.files import file_key, wrong_name

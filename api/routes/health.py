@@ -9,12 +9,12 @@ from redis.exceptions import RedisError
 
 from api import workers
 from api.answers import json_answer
+from api.health_schemas import Health, Readiness
 from api.openapi import operation
 from api.problems import Problem
-from api.schemas import Health, Readiness
 from api.services import Services, services_of
 from api.stalled import stalled
-from domain.statements import LIVE_WORKERS
+from domain.worker_statements import LIVE_WORKERS
 
 router = APIRouter()
 

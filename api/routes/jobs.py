@@ -4,9 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from api import statements
 from api.answers import json_answer, kept_answer
+from api.attempt_schemas import Attempt, AttemptList
 from api.auth import Guarded, caller_of
 from api.body import read_json
 from api.inline import inline_of
+from api.job_schemas import Job, JobList
 from api.once import once_of
 from api.openapi import (
     BAD_BODY,
@@ -24,7 +26,7 @@ from api.paging import Page
 from api.problems import Kind, Problem
 from api.queries import query_of, wait_of
 from api.reading import NOT_FOUND_DETAIL, attempt_of, job_id_of, job_when_ended, stored_answer
-from api.schemas import Attempt, AttemptList, Job, JobList, JobRequest
+from api.request_schemas import JobRequest
 from api.services import services_of
 from domain.quotas import Scope
 from domain.states import FINAL_STATES

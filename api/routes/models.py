@@ -8,14 +8,14 @@ from fastapi import APIRouter, Request, Response
 
 from api.answers import json_answer
 from api.auth import Guarded
+from api.offer_schemas import ModelList
 from api.openapi import operation
 from api.problems import Kind
 from api.queries import query_of
-from api.schemas import ModelList
 from api.services import services_of
 from domain.catalogue import Catalogue, Model, Preset
 from domain.quotas import Scope
-from domain.statements import LIVE_WORKERS
+from domain.worker_statements import LIVE_WORKERS
 
 router = APIRouter(prefix="/v1", route_class=Guarded)
 

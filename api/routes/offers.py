@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 
 from api.answers import json_answer
 from api.auth import Guarded
+from api.offer_schemas import LanguageList, ProfileList
 from api.openapi import operation
 from api.problems import Kind, Problem
 from api.queries import query_of
-from api.schemas import LanguageList, ProfileList
 from api.services import services_of
 from domain.quotas import Scope
 

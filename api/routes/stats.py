@@ -19,8 +19,8 @@ from api.spans import BUCKETS, FORMATS, Days, Window
 from api.stat_schemas import DailyUsage, Stats, UsageRow
 from api.statistics import CSV_COLUMNS, DIMENSIONS, LATEST, document, flat, statistics
 from domain.quotas import Scope
-from domain.statements import LIVE_WORKERS
 from domain.usage import USAGE
+from domain.worker_statements import LIVE_WORKERS
 
 router = APIRouter()
 _guarded = APIRouter(prefix="/v1", route_class=Guarded)

@@ -123,7 +123,7 @@ def _detached(state: StateFolder, given: list[str], *, hello: bool) -> int:
 
 
 def _hello(state: StateFolder, url: str) -> int:
-    from retort.supervisor import start_hello
+    from retort.starting import start_hello
 
     return start_hello(url, state.api_key() or os.environ.get("RETORT_API_KEY", "")).wait()
 
@@ -135,7 +135,7 @@ def down() -> None:
     state = StateFolder.find()
     pid = state.holder()
     if pid is None:
-        from retort.supervisor import end_recorded
+        from retort.children import end_recorded
 
         if state.root.exists() and (end_recorded(state) or engine.remove_sandboxes(state.instance)):
             typer.echo("ended what a supervisor that was killed had left")

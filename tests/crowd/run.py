@@ -22,7 +22,8 @@ import httpx
 from sqlalchemy import func, select
 
 from domain.states import FINAL_STATES
-from domain.tables import attempts, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.job import jobs
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
 from tests.crowd.gateway import WRONG_EVERY

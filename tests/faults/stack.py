@@ -28,7 +28,7 @@ from domain.quotas import Scope
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
 from tests.faults.proxy import Loop, Proxy
-from tests.harness import Broker, Jobs, Worker, containers, eventually, instance_name, ready, sweep
+from tests.harness import Broker, Jobs, Worker, containers, end_all, eventually, instance_name, ready, sweep
 from tests.integration.api.harness import Server
 from tests.models import scripted_process
 from tests.receivers import Receiver, receiving, sending
@@ -409,7 +409,7 @@ class Stack:
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, signal.SIGCONT) if worker.process.poll() is None else None
-            worker.end(self.docker)
+        end_all(self.docker, self.workers)
         self._closing.close()
 
 

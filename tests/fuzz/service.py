@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from domain.quotas import Scope
-from domain.tables import jobs
+from domain.tables.job import jobs
 from tests.integration.api.harness import Server, Store
 
 CALLER = "fuzz"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from domain.tables import metadata
+from domain.tables.base import metadata
 from tests.harness import eventually
 from tests.hostile.entries import Result
 from tests.hostile.stage import LANGUAGES, WARM, Stage

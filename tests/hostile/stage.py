@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from api import keys
 from domain.quotas import USUAL_SCOPES, Scope
-from domain.tables import callers, jobs
+from domain.tables.caller import callers
+from domain.tables.job import jobs
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
 from tests.harness import Jobs, Worker, containers, eventually, instance_name, ready

@@ -5,9 +5,9 @@ from pathlib import Path
 import docker
 from sqlalchemy import select
 
-from domain.tables import artifacts
+from domain.tables.attempt import artifacts
 from storage.store import Storage
-from tests.harness import Broker, Jobs, Worker, eventually, instance_name, ready
+from tests.harness import Broker, Jobs, Worker, end_all, eventually, instance_name, ready
 from worker.retention import Retention
 from worker.store import Store
 
@@ -60,10 +60,9 @@ def test_a_worker_killed_between_storing_and_finishing(
         store.close()
         assert stored() == {str(row.id)}
     finally:
-        for each in (first, second):
-            if each is not None:
-                print(each.log.read_text())
-                each.end(engine)
+        started = [each for each in (first, second) if each is not None]
+        print(*(each.log.read_text() for each in started))
+        end_all(engine, started)
 
 
 def test_a_storage_that_fails_costs_the_artifacts_and_nothing_else(

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +17,10 @@ from typing import Any, Literal
 import docker
 import pytest
 from playwright.sync_api import Page, ViewportSize
-from sqlalchemy import Row, select
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from domain.catalogue import load_catalogue
 from domain.prices import Tokens
-from domain.tables import jobs, model_calls
 from retort.bench.choosing import choose
 from retort.bench.measurement import Judgement, Measurement
 from retort.bench.metrics import MODEL_METRICS
@@ -37,6 +34,7 @@ from tests.browser import Seen, browser
 from tests.conftest import Services, empty
 from tests.harness import Jobs, Worker, eventually, instance_name, ready
 from tests.integration.api.harness import Server, Store
+from tests.integration.bench_house import FAST, SLOW, House, gateways
 from tests.models import scripted_process
 from tests.tasks import QUICK
 from worker.sandbox import images
@@ -44,48 +42,12 @@ from worker.sandbox import images
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tests" / "bench"
 TASKS = str(BENCH / "tasks.toml")
-FAST, SLOW = "gpt-4.1", "claude-sonnet-4-20250514"
+
 DELAY_S = 0.25  # of each answer of the slow one
 TIMES = 2
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 VIEW: ViewportSize = {"width": 960, "height": 760}
 ALL_SETS = ("named", "categories", "probes", "isolation")
-
-
-@dataclass(frozen=True)
-class House:
-    """The service with two gateways."""
-
-    service: Config
-    table: Jobs
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What tells a client of it."""
-        return {"RETORT_URL": self.service.url, "RETORT_API_KEY": str(self.service.api_key)}
-
-    def bench(self, *arguments: str) -> Result:
-        """`retort bench`."""
-        return CliRunner().invoke(app, ["bench", *arguments], env=self.environment)
-
-    def calls(self, model: str) -> list[Row[Any]]:
-        """Every call that was made of a model."""
-        with self.table.engine.connect() as connection:
-            return list(connection.execute(select(model_calls).where(model_calls.c.model == model)))
-
-    def submitted(self) -> int:
-        """How many jobs there are."""
-        with self.table.engine.connect() as connection:
-            return len(connection.execute(select(jobs.c.id)).all())
-
-
-def gateways(folder: Path, fast: str, slow: str) -> str:
-    path = folder / "gateways.toml"
-    path.write_text(
-        f'[gateways.fast]\nurl = "{fast}"\ndialect = "openai"\nkey_length = 0\nmodels = ["{FAST}"]\n'
-        f'[gateways.slow]\nurl = "{slow}"\ndialect = "anthropic"\nkey_length = 0\nmodels = ["{SLOW}"]\n'
-    )
-    return str(path)
 
 
 @pytest.fixture(scope="module")

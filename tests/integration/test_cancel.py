@@ -19,8 +19,9 @@ from domain.removal import DELETE
 from domain.states import State
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, attempt, containers, eventually, instance_name, ready
+from worker.claimed import ClaimedJob
 from worker.hot import Hot
-from worker.store import ClaimedJob, Store
+from worker.store import Store
 
 RACES = 960
 REAL_RACES = 40

@@ -10,14 +10,17 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import insert, text, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from domain.bell import ALL_QUEUES
-from domain.fairness import CLAIM_FAIRLY
+from domain.fairness import CLAIM_FAIRLY, CLAIM_FRESH_LIMITED, LOCK, LOCK_CALLER, NEAR
 from domain.ids import new_id
 from domain.states import Runtime, State
-from domain.tables import callers, idempotency_keys
+from domain.tables.caller import callers, idempotency_keys
 from tests.harness import Jobs, attempt, eventually
-from worker.store import ClaimedJob, Store
+from worker.claimed import ClaimedJob
+from worker.store import MOST_COUNTED, Store
 
 THREADS = 4
 AFTER_S = dict.fromkeys(ALL_QUEUES, 5)
@@ -143,18 +146,62 @@ def test_no_caller_runs_more_than_it_may(store: Store, jobs_table: Jobs, most: i
     assert jobs_table.count("running") == most
 
 
-def test_whether_another_waits(store: Store, jobs_table: Jobs) -> None:
+def test_how_many_others_wait(store: Store, jobs_table: Jobs) -> None:
     limited = caller(jobs_table, "limited", 5)
     waiting(jobs_table, caller(jobs_table, "other"), 1)
+    ids = waiting(jobs_table, limited, 4, waited=False)
+    stay_fresh(jobs_table, ids)
+    job = take(store, ids[0])
+    assert job is not None
+    assert (job.id, job.limited) == (ids[0], True)
+    assert store.waiting(job) == 3
+    assert take(store, ids[1]) is not None
+    assert store.waiting(job) == 2
+    waiting(jobs_table, limited, MOST_COUNTED)
+    assert store.waiting(job) == MOST_COUNTED
+    for most, found in ((NEAR + 2, MOST_COUNTED), (NEAR + 3, 0)):  # two run
+        with jobs_table.engine.connect() as connection:
+            connection.execute(update(callers).where(callers.c.id == limited).values(most_running=most))
+        assert store.waiting(job) == found
+
+
+def test_a_message_too_many_is_dropped_where_there_are_enough(store: Store, jobs_table: Jobs) -> None:
+    """Else each that follows would find its job taken, and choose anew, for as long as any job waits."""
+    ids = waiting(jobs_table, caller(jobs_table, "a"), 3, waited=False)
+    waiting(jobs_table, caller(jobs_table, "b"), 1, waited=False)
+    stay_fresh(jobs_table, [ids[1]])
+    batch = jobs_table.add(caller_id=caller(jobs_table, "c"), priority="batch")
+
+    def message(job_id: UUID, **depths: int) -> UUID | None:
+        job = store.claim_next(job_id, uuid4(), "w", State.RUNNING, depths=lambda: depths)
+        return None if job is None else job.id
+
+    assert message(PAST, sandbox=3) is None
+    assert message(ids[1], sandbox=3) == ids[1]  # its own job waits
+    assert message(PAST, sandbox=2) is not None  # one too few
+    assert store.claim_next(PAST, uuid4(), "w", State.RUNNING, depths=lambda: None) is not None  # not known
+    assert jobs_table.get(batch).state == "queued"
+    assert message(batch, sandbox=9) == batch
+    assert message(batch, sandbox=9) is None  # nothing waits
+    jobs_table.expire(batch)
+    assert message(batch, sandbox=9) == batch  # its worker was lost
+    waiting(jobs_table, caller(jobs_table, "d"), MOST_COUNTED, waited=False)
+    assert message(PAST, sandbox=10_000) is not None  # not counted any further
+
+
+def test_a_fresh_job_of_a_limited_caller_reads_what_runs_alone(store: Store, jobs_table: Jobs) -> None:
+    """However many jobs the caller had: they count for nothing, and are not read."""
+    limited = caller(jobs_table, "limited", 2)
+    ended: dict[str, Any] = {"state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
+    jobs_table.add_many(jobs_table.row(caller_id=limited, **ended) for _ in range(500))
     first, second = waiting(jobs_table, limited, 2, waited=False)
     stay_fresh(jobs_table, [first, second])
-    job = take(store, first)
-    assert job is not None
-    assert job.id == first
-    assert job.limited
-    assert store.waits(job)
-    assert take(store, second) is not None
-    assert not store.waits(job)
+    assert take(store, first) is not None
+    read = rows_read(jobs_table, CLAIM_FRESH_LIMITED, claim_of(second), after=LOCK_CALLER)
+    assert read == 3  # itself, read and written, and the one that runs
+    with jobs_table.engine.connect() as connection:
+        row = connection.execute(CLAIM_FRESH_LIMITED, {**claim_of(second), "b_lease_s": 30}).one()
+    assert (row.id, row.limited) == (second, True)
 
 
 def test_who_is_full_delays_nobody(store: Store, jobs_table: Jobs) -> None:
@@ -245,11 +292,26 @@ def test_batch_work_that_waits_is_not_even_read(store: Store, jobs_table: Jobs) 
         )
         connection.exec_driver_sql("VACUUM ANALYZE jobs")
     (urgent,) = waiting(jobs_table, heavy, 1)
-    read = rows_read(jobs_table, CLAIM_FAIRLY, claim_of(urgent))
+    read = rows_read(jobs_table, CLAIM_FAIRLY, claim_of(urgent), after=LOCK)
     assert read < 100
     first = take(store, urgent)
     second = take(store, urgent)
     assert {job.id for job in (first, second) if job} >= {urgent}
+
+
+def test_the_plan_that_is_made_once_reads_waiting_jobs_alone(jobs_table: Jobs) -> None:
+    """It knows no parameter, and so not by itself which index has the jobs that wait."""
+    numbered: Any = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    statement: Any = CLAIM_FAIRLY
+    with jobs_table.engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
+        connection.execute(LOCK)
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement.compile(dialect=numbered)}"
+        ).scalar_one()
+        connection.rollback()
+    found = {(node["Alias"], node.get("Index Name")) for node in nodes(plan[0]["Plan"]) if "Alias" in node}
+    waiting_jobs = {index for alias, index in found if alias in {"jobs_1", "jobs_2"}}
+    assert waiting_jobs == {"ix_jobs_waiting"}, found
 
 
 def claim_of(job_id: UUID) -> dict[str, Any]:
@@ -258,22 +320,24 @@ def claim_of(job_id: UUID) -> dict[str, Any]:
     return {"b_id": job_id, "b_token": uuid4(), "b_worker": "w", "b_states": ["running"], **tiers}
 
 
-def rows_read(jobs_table: Jobs, statement: Any, parameters: dict[str, Any]) -> int:
-    """How many rows of `jobs` a statement looks at."""
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's steps."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def rows_read(jobs_table: Jobs, statement: Any, parameters: dict[str, Any], after: Any) -> int:
+    """How many rows of `jobs` a statement looks at, after another one in the same transaction."""
     engine = jobs_table.engine
     compiled = statement.compile(dialect=engine.dialect)
     values = {**compiled.params, **parameters}
     with engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
+        connection.execute(after, parameters)
         explained = connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", values
         ).scalar_one()
         connection.rollback()
-
-    def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield plan
-        for part in plan.get("Plans", ()):
-            yield from nodes(part)
-
     return sum(
         round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
         for node in nodes(explained[0]["Plan"])
@@ -290,3 +354,20 @@ def test_the_sweeper_rings_for_each_queue_in_its_own_time(store: Store, jobs_tab
     patience = {**AFTER_S, "sandbox.batch": 3600}
     assert set(store.sweep(after_s=patience, most=10)[1]) == {(urgent, "sandbox"), (asks, "model.batch")}
     assert store.sweep(after_s=AFTER_S, most=10)[1] == [(batch, "sandbox.batch")]
+
+
+def test_a_worker_that_stands_still_with_the_lock_does_not_keep_others_from_it(
+    store: Store, jobs_table: Jobs, database_url: str
+) -> None:
+    """As one that is frozen within a claim would, or whose machine is."""
+    frozen = Store(database_url, threads=1)
+    (job_id,) = waiting(jobs_table, caller(jobs_table, "a"), 1)
+    with frozen.connections.sweeping.connect() as connection:
+        connection.execute(LOCK)
+        job = take(store)
+        assert job is not None
+        assert job.id == job_id
+        with pytest.raises(DBAPIError) as ended:
+            connection.execute(text("SELECT 1"))
+    assert ended.value.connection_invalidated
+    frozen.close()

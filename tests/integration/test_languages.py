@@ -12,41 +12,18 @@ import pytest
 from domain.files import RESULTS
 from domain.languages import load_languages
 from domain.states import Verdict
+from tests.integration.cells import Cells, make
 from tests.integration.programs_by_language import LANGUAGES
-from tests.integration.sandboxes import STANDARD, start_cell
+from tests.integration.sandboxes import STANDARD
 from tests.unit.test_cell_files import Kept
 from worker.sandbox import images, posture
-from worker.sandbox.cell import Cell
-from worker.sandbox.collecting import Sink
 from worker.sandbox.running import Ending, Input, Program
-from worker.sandbox.verdict import Decision, decide
+from worker.sandbox.verdict import Decision
 
 NAMES = list(LANGUAGES)
 
 #: Those whose interpreter waits for a program.
 AHEAD = ["javascript", "bash", "r"]
-
-
-class Cells:
-    """One cell for each image, used again and again; a new one where the last had to be killed or was not clean."""
-
-    def __init__(self) -> None:
-        self._cells: dict[str, Cell] = {}
-
-    def __call__(self, image: str) -> Cell:
-        cell = self._cells.get(image)
-        if cell is None:
-            cell = self._cells[image] = start_cell(image)
-        return cell
-
-    def drop(self, image: str) -> None:
-        """Destroy the cell of an image."""
-        self._cells.pop(image).destroy()
-
-    def close(self) -> None:
-        """Destroy all."""
-        for image in list(self._cells):
-            self.drop(image)
 
 
 @pytest.fixture(scope="module")
@@ -56,38 +33,13 @@ def cells(engine: docker.DockerClient) -> Iterator[Cells]:
     opened.close()
 
 
-def make(language: str, code: str, *, limits: dict[str, Any] | None = None, **parts: Any) -> Program:
-    """A program in a language."""
-    spoken = LANGUAGES[language]
-    return Program(
-        code.encode(),
-        spoken.file,
-        STANDARD.resolve(limits or {}),
-        compiled=spoken.compiled,
-        **parts,
-    )
-
-
 Run = Callable[..., tuple[Decision, Ending]]
 
 
 @pytest.fixture
 def run(cells: Cells) -> Run:
     """Run a program by name, or code; gives the verdict and the facts. The cell is reset afterwards."""
-
-    def run_it(
-        language: str, what: str, *, image: str | None = None, sink: Sink | None = None, **parts: Any
-    ) -> tuple[Decision, Ending]:
-        spoken = LANGUAGES[language]
-        image = image or spoken.image
-        cell = cells(image)
-        ending = cell.run(make(language, spoken.programs.get(what, what), **parts), reset=True, sink=sink)
-        if not cell.resetting or (left := cell.wait_clean()) is not None:
-            cells.drop(image)
-            assert not cell.resetting, left
-        return decide(ending), ending
-
-    return run_it
+    return cells.run
 
 
 # The same for all

@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from domain.states import State
 from tests.harness import Jobs, attempt, eventually
+from worker.claimed import ClaimedJob
 from worker.leases import Leases
-from worker.store import ClaimedJob, Store
+from worker.store import Store
 
 
 @pytest.fixture

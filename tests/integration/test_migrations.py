@@ -15,7 +15,10 @@ from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect,
 from sqlalchemy.exc import IntegrityError
 
 from domain.states import FINAL_STATES, LEASED_STATES, MOVES, State, Verdict
-from domain.tables import attempts, callers, jobs, metadata
+from domain.tables.attempt import attempts
+from domain.tables.base import metadata
+from domain.tables.caller import callers
+from domain.tables.job import jobs
 from tests.conftest import ROOT
 from tests.harness import Jobs
 

@@ -12,7 +12,8 @@ import pytest
 from domain.states import Verdict
 from tests.integration.sandboxes import EXTENDED, STANDARD, labelled_containers, program, started_cell
 from worker.sandbox.engine import Engine, EngineDown
-from worker.sandbox.pool import Lent, Pool, PoolSettings, PoolUnavailable
+from worker.sandbox.lending import Lent, PoolSettings, PoolUnavailable
+from worker.sandbox.pool import Pool
 from worker.sandbox.shelf import Shelf
 from worker.sandbox.spec import LABEL_INSTANCE
 from worker.sandbox.verdict import decide
@@ -130,13 +131,13 @@ def test_cells_given_up_for_waiting_jobs_are_not_started_again(
     pool = Pool(Engine(), PoolSettings(f"{INSTANCE}-room", least=2, most=4, cells=5))
     pool.refusal = None
     waiting: list[tuple[str, bool]] = []
-    begin = pool.begin
+    begin = pool.crew.begin
 
     def watched(shelf: Shelf) -> None:
         waiting.append((shelf.profile.name, any(each.waiting for each in pool.shelves.values())))
         begin(shelf)
 
-    monkeypatch.setattr(pool, "begin", watched)
+    monkeypatch.setattr(pool.crew, "begin", watched)
     pool.open()
     try:
         pool.shelf(image, EXTENDED)

@@ -15,7 +15,8 @@ from tests.integration.test_pool import until
 from tests.integration.tiers import STRONG, TIERS
 from worker.sandbox import keeper, shelf
 from worker.sandbox.engine import Engine
-from worker.sandbox.pool import Lent, Pool, PoolSettings, PoolUnavailable
+from worker.sandbox.lending import Lent, PoolSettings, PoolUnavailable
+from worker.sandbox.pool import Pool
 from worker.sandbox.verdict import decide
 
 INSTANCE = f"tests-pool-{uuid4().hex[:8]}"

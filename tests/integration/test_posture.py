@@ -15,7 +15,8 @@ from tests.integration.tiers import TIERS
 from worker.housekeeping import Guard
 from worker.sandbox import posture
 from worker.sandbox.engine import Engine
-from worker.sandbox.pool import Pool, PoolSettings
+from worker.sandbox.lending import PoolSettings
+from worker.sandbox.pool import Pool
 from worker.sandbox.spec import container_config
 
 

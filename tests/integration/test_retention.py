@@ -12,19 +12,11 @@ from sqlalchemy import func, insert, select, text
 
 from domain.files import artifact_key
 from domain.ids import id_at, new_id
-from domain.tables import (
-    artifacts,
-    attempts,
-    batches,
-    callers,
-    execution_cache,
-    files,
-    idempotency_keys,
-    jobs,
-    model_calls,
-    past_usage,
-    response_cache,
-)
+from domain.tables.attempt import artifacts, attempts, model_calls
+from domain.tables.cache import execution_cache, response_cache
+from domain.tables.caller import callers, files, idempotency_keys
+from domain.tables.job import batches, jobs
+from domain.tables.usage import past_usage
 from storage.store import Storage
 from tests.harness import Jobs
 from worker.retention import Retention

@@ -16,10 +16,12 @@ from sqlalchemy import insert, select, text, update
 
 from domain.files import artifact_key, file_key
 from domain.ids import new_id
-from domain.tables import artifacts, files
+from domain.tables.attempt import artifacts
+from domain.tables.caller import files
 from storage.store import Missing, Storage, StorageError, default_url, spool
 from tests.harness import Jobs, eventually
 from worker.retention import Retention
+from worker.retention_store import RetentionStore
 from worker.store import Store
 
 BUCKET = "retort-tests"
@@ -266,7 +268,7 @@ def test_only_one_process_removes_at_a_time(
 ) -> None:
     house.artifact(finished(house.table), row=False)
     other = Store(database_url, threads=1)
-    with other.alone_in_retention() as alone:
+    with RetentionStore(other).alone_in_retention() as alone:
         assert alone
         retain(orphan_s=-60)
         assert len(house.left("artifacts")) == 1

@@ -12,15 +12,16 @@ import pytest
 from domain.ids import new_id
 from domain.states import State
 from tests.conftest import ROOT, Services
-from tests.harness import Broker, Jobs, Worker, eventually, instance_name
+from tests.harness import Broker, Jobs, Worker, end_all, eventually, instance_name
 from tests.models import scripted_process
 from tests.tasks import add_task, asked, calls_of, ended, gateway_environment, ring
 from worker.asking import open_models
 from worker.broker import Bell, celery_app
+from worker.claimed import ClaimedJob
 from worker.generating import Generating
 from worker.model.rules import load_refine_rules
 from worker.model.want import Generated, Want
-from worker.store import ClaimedJob, Store
+from worker.store import Store
 from worker.task_store import TaskStore
 
 
@@ -201,9 +202,8 @@ def test_a_worker_is_killed_between_the_answer_and_the_run(
         assert asked(model) <= 3
         assert len(calls_of(jobs_table, job_id)) == 2
     finally:
-        for worker in started:
-            print(worker.log.read_text())
-            worker.end(engine)
+        print(*(worker.log.read_text() for worker in started))
+        end_all(engine, started)
 
 
 def test_what_a_worker_that_lost_its_lease_was_answered_is_kept_for_the_next(

@@ -6,7 +6,7 @@ import docker
 import pytest
 from sqlalchemy import select
 
-from domain.tables import artifacts
+from domain.tables.attempt import artifacts
 from tests.conftest import ROOT, Services, empty
 from tests.harness import Broker, Jobs, Worker
 from tests.tasks import calls_of, run_task, task_worker

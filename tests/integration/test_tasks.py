@@ -9,7 +9,9 @@ import pytest
 from markdown_it import MarkdownIt
 from sqlalchemy import Row, func, insert, text, update
 
-from domain.tables import callers, jobs, past_usage
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.tables.usage import past_usage
 from tests.conftest import ROOT, Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually
 from tests.tasks import KEY, add_task, asked, calls_of, ended, ring, run_task, task_worker

@@ -8,7 +8,7 @@ import docker
 import pytest
 
 from domain.bell import SANDBOX_QUEUE
-from tests.harness import Broker, Jobs, Worker, containers, eventually, instance_name, ready
+from tests.harness import Broker, Jobs, Worker, containers, end_all, eventually, instance_name, ready
 
 Start = Callable[..., Worker]
 
@@ -48,9 +48,8 @@ def start(
         return worker
 
     yield new
-    for worker in started:
-        print(worker.log.read_text())
-        worker.end(engine)
+    print(*(worker.log.read_text() for worker in started))
+    end_all(engine, started)
 
 
 def numbered(jobs_table: Jobs, count: int, *, pause_s: float = 0.0, never_every: int = 0) -> dict[UUID, bytes]:

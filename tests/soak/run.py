@@ -49,6 +49,8 @@ class Soak:
         self.injected: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
         self._wrong: list[str] = []
+        self._injected = threading.Event()  # the last fault
+        self._over = threading.Event()
 
     def run(self) -> dict[str, Any]:
         """Load and faults until time is up, then what came of it."""
@@ -61,16 +63,20 @@ class Soak:
             threading.Thread(target=client_of, args=(stack, chosen, self.ledger, until, self._seed + number))
             for number in range(CLIENTS)
         ]
-        threads.append(threading.Thread(target=self._inject, args=(until,)))
-        for thread in threads:
+        injecting = threading.Thread(target=self._inject, args=(until,))
+        for thread in (*threads, injecting):
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            self.mended.update(stack.mend())
-            found = figures.sample(stack, began)
-            if found is not None:
-                self.samples.append(found)
-            time.sleep(SAMPLE_S)
-        left = stack.drained(DRAIN_S)
+        try:
+            while any(thread.is_alive() for thread in threads) or not self._injected.is_set():
+                self.mended.update(stack.mend())
+                found = figures.sample(stack, began)
+                if found is not None:
+                    self.samples.append(found)
+                time.sleep(SAMPLE_S)
+            left = stack.drained(DRAIN_S)
+        finally:
+            self._over.set()
+            injecting.join()
         return self._figures(time.monotonic() - began, left)
 
     def _inject(self, until: float) -> None:
@@ -86,6 +92,9 @@ class Soak:
                 self._wrong.append(f"the fault {name!r} failed: {type(e).__name__}: {e}")
             else:
                 self.injected[name] += 1
+        self._injected.set()
+        # What it started ends with this thread, as it should with a parent that dies.
+        self._over.wait()
 
     def _figures(self, seconds: float, left: int) -> dict[str, Any]:
         stack, ledger = self._stack, self.ledger

@@ -15,7 +15,7 @@ from api.offered import Offered
 from api.paging import read_cursor, write_cursor
 from api.prefer import preferred_wait
 from api.problems import Kind, Problem
-from api.schemas import JobRequest
+from api.request_schemas import JobRequest
 from api.settings import load_settings
 from api.tasks import TaskIntake
 from domain.catalogue import load_catalogue

@@ -44,6 +44,8 @@ class Wire:
         self.socket, self.runner = socket.socketpair()
         self.kills = 0
         self.down = False
+        self.exit_code = 0
+        self.oom_event = False
 
     def create(self, _: Any) -> str:
         """A container."""
@@ -72,7 +74,11 @@ class Wire:
 
     def wait(self, *_: Any) -> int:
         """It ended."""
-        return 0
+        return self.exit_code
+
+    def ran_out_of_memory(self, *_: Any) -> bool:
+        """What the events say."""
+        return self.oom_event
 
     def remove(self, _: str) -> None:
         """Gone."""
@@ -188,6 +194,28 @@ def test_more_output_than_a_runner_can_have_left_is_refused(
     assert run(wire, (b"O", b"x" * 1034), (b"X", EXIT)).stdout_bytes == 1034
     with pytest.raises(CellLost, match="more output"):
         run(Wire(), (b"O", b"x" * 1035), (b"X", EXIT))
+
+
+def lost(wire: Wire) -> Ending:
+    """Run a program whose container ends without a word."""
+    cell = started(wire)
+    wire.runner.shutdown(socket.SHUT_WR)
+    try:
+        return cell.run(Program(b"", "main.py", STANDARD.defaults))
+    finally:
+        cell.destroy()
+
+
+def test_that_memory_ended_is_also_seen_in_an_event_that_came_after_the_end(wire: Wire) -> None:
+    wire.exit_code, wire.oom_event = 137, True
+    assert lost(wire).container_oom
+
+
+@pytest.mark.parametrize(("code", "event"), [(137, False), (1, True), (0, True)])
+def test_an_end_that_memory_does_not_explain_is_a_loss(wire: Wire, code: int, event: bool) -> None:
+    wire.exit_code, wire.oom_event = code, event
+    with pytest.raises(CellLost):
+        lost(wire)
 
 
 def test_output_beyond_the_limit_is_cut_whatever_the_runner_says_of_it(wire: Wire) -> None:

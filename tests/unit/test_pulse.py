@@ -71,11 +71,12 @@ def test_a_whole_process_that_stood_still_is_told_when_it_goes_on(
 ) -> None:
     pulse = Pulse(BEAT_S, LATE_S)
     count, took = 10**6, 0.0
-    while took < 2 * LATE_S:
+    while took < 5 * LATE_S:  # a machine that is busy now may be idle in a moment
         count, began = count * 2, time.monotonic()
         sum(range(count))
         took = time.monotonic() - began
     beat(pulse, lambda: bool(sum(range(count))))  # in C: no other thread has a turn until it is done
-    assert pulse.stalls == len(caplog.records) == 1
-    assert "the whole process stood still" in caplog.records[0].getMessage()
-    assert not hasattr(caplog.records[0], "stack")
+    told = [each for each in caplog.records if "the whole process stood still" in each.getMessage()]
+    assert told
+    assert pulse.stalls == len(caplog.records)  # a busy machine may have held us up besides
+    assert not any(hasattr(each, "stack") for each in told)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from retort import commands, doctor, logs, processes, readiness
+from retort.children import describe_exit
 from retort.readiness import service_url
+from retort.starting import StartFailed, free_port
 from retort.state import AlreadyRunning, StateFolder
-from retort.supervisor import StartFailed, describe_exit, free_port
 
 
 def test_only_one_holds_a_folder(tmp_path: Path) -> None:

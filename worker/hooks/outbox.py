@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import create_engine, text
 
+from domain.sessions import OPTIONS
+
 # Of a webhook that fails one message at a time, after all others; of others a few, the next when these are
 # done. A row that somebody else is just taking is passed over.
 _TAKE = text("""
@@ -112,6 +114,7 @@ class Outbox:
 
     def __init__(self, database_url: str, *, connections: int = 4) -> None:
         options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "pool_timeout": 10}
+        options["connect_args"] = {"options": OPTIONS}
         self._engine = create_engine(database_url, isolation_level="AUTOCOMMIT", pool_pre_ping=True, **options)
 
     def close(self) -> None:

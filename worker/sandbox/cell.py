@@ -14,7 +14,7 @@ from worker.sandbox.engine import Engine, EngineError
 from worker.sandbox.frames import PRELOAD_FRAME, PROTOCOL, Kind
 from worker.sandbox.running import Ending, OnOutput, Program, Run
 from worker.sandbox.spec import CellSpec
-from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
+from worker.sandbox.stream import CellLost, NotBegun, Stream, checked_number, checked_object
 
 #: Seconds from start to the runner's first word, and for a reset: far above what either takes.
 START_S = 20.0
@@ -22,6 +22,10 @@ RESET_S = 5.0
 
 #: Seconds for the engine to take note that a container ended; a busy one takes long to clean up after gVisor.
 END_S = 15
+
+#: Exit code of a container whose first process was killed, and seconds that its reason may come after its end.
+KILLED = 128 + 9
+OOM_S = 1.0
 
 
 class Cell:
@@ -146,13 +150,14 @@ class Cell:
         whether it could.
 
         Raises:
+            NotBegun: the sandbox failed before the program began.
             CellLost: the sandbox failed; nothing is known of the program.
         """
         self.jobs += 1
         try:
             self.settle(program.limits)
         except EngineError as e:
-            raise CellLost(f"the engine did not set the limits: {e}") from e
+            raise NotBegun(f"the engine did not set the limits: {e}") from e
         run = Run(self._stream, self, program, on_output, sink)
         run.begin(reset=reset)
         if on_start is not None:
@@ -181,10 +186,13 @@ class Cell:
 
     def _died_of_memory(self) -> bool:
         """Whether the engine says that the container ended because its memory did."""
+        code = KILLED
         with suppress(EngineError):  # busy: perhaps it knows all the same
-            self._engine.wait(self.id, END_S)
+            code = self._engine.wait(self.id, END_S)
         try:
-            return self._engine.inspect(self.id)["State"]["OOMKilled"] is True
+            if self._engine.inspect(self.id)["State"]["OOMKilled"] is True:
+                return True
+            return code == KILLED and self._engine.ran_out_of_memory(self.id, OOM_S)
         except EngineError:
             return False
 

@@ -122,7 +122,7 @@ class Keeper:
         elif shelf.waiting and shelf.idle and not pool.fits(shelf.wanted_mb):
             self._make_room(shelf, 1)  # a cell waits, and the memory for its job is held by others
         for _ in range(min(lack, room, STARTING - shelf.starting)):
-            pool.begin(shelf)
+            pool.crew.begin(shelf)
 
     def _room(self) -> int:
         """Cells that may be started beside those there are."""
@@ -136,10 +136,10 @@ class Keeper:
         for cell in shelf.surplus(now):
             shelf.idle.remove(cell)
             self._pool.stats.renewed += 1
-            self._pool.drop(cell)
+            self._pool.crew.drop(cell)
         for caller, cell in list(shelf.forgotten(now)):
             shelf.drop_used(caller, cell)
-            self._pool.drop(cell)
+            self._pool.crew.drop(cell)
 
     def _make_room(self, needy: Shelf, count: int) -> None:
         """Destroy what is least missed: used cells that waited longest for their caller, then idle ones."""
@@ -150,13 +150,13 @@ class Keeper:
         used.sort(key=lambda each: each[0].used_at)
         for cell, shelf, caller in used[:count]:
             shelf.drop_used(caller, cell)
-            self._pool.drop(cell)
+            self._pool.crew.drop(cell)
         idle: list[tuple[Cell, deque[Cell]]] = [
             (cell, shelf.idle) for shelf in shelves if shelf is not needy for cell in shelf.idle
         ]
         for cell, cells in idle[: max(0, count - len(used))]:
             cells.remove(cell)
-            self._pool.drop(cell)
+            self._pool.crew.drop(cell)
 
     # --- how they are -----------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class Keeper:
                 if cell is not self._preloading and not cell.alive():
                     shelf.idle.remove(cell)
                     self._pool.stats.lost += 1
-                    self._pool.drop(cell)
+                    self._pool.crew.drop(cell)
 
     def _preloads(self, *, quiet: bool) -> tuple[Cell | None, Cell | None]:
         """An idle cell whose imports just ended, and one that should begin with them now."""
@@ -205,7 +205,7 @@ class Keeper:
             if cell in shelf.idle:
                 shelf.idle.remove(cell)
                 self._pool.stats.lost += 1
-                self._pool.drop(cell)
+                self._pool.crew.drop(cell)
 
     def _reap(self) -> None:
         self._reap_at = time.monotonic() + REAP_S

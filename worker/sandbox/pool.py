@@ -1,10 +1,10 @@
 """The pool: cells started ahead, each for one job, or for more jobs of one caller who asked for that.
 
 Theory of operation. Whoever needs a cell takes an idle one or waits; all starting is done by a few starter
-threads, all removing by undertakers, so a job's path holds neither. Each shelf (image, profile and tier) keeps
-a target of idle cells that rises when a job had to wait and sinks while none does (shelf.py). How many cells
-there may be is bounded twice: by number, and by the memory that all of them may use together. One thread, the
-keeper (keeper.py), looks after what waits.
+threads, all removing by undertakers (crew.py), so a job's path holds neither. Each shelf (image, profile and
+tier) keeps a target of idle cells that rises when a job had to wait and sinks while none does (shelf.py). How
+many cells there may be is bounded twice: by number, and by the memory that all of them may use together. One
+thread, the keeper (keeper.py), looks after what waits.
 """
 
 import logging
@@ -12,72 +12,25 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from domain.limits import Limits, Profile
 from domain.states import Runtime
 from worker.sandbox.cell import Cell
-from worker.sandbox.engine import Engine, EngineDown, EngineError, NoSuchImage
+from worker.sandbox.crew import Crew
+from worker.sandbox.engine import Engine, EngineDown, NoSuchImage
 from worker.sandbox.keeper import Keeper
-from worker.sandbox.shelf import Key, Shelf
-from worker.sandbox.spec import LABEL_INSTANCE, LABEL_WORKER, CellSpec, new_uid
+from worker.sandbox.lending import Lent, PoolSettings, PoolUnavailable
+from worker.sandbox.shelf import Shelf
+from worker.sandbox.shelves import Shelves
+from worker.sandbox.spec import LABEL_INSTANCE, LABEL_WORKER
 from worker.sandbox.statistics import PoolStats
-from worker.sandbox.stream import CellLost
 
 log = logging.getLogger(__name__)
-
-#: Cells started and removed at the same time. More does not help: the engine's work is all CPU.
-STARTERS = 4
-UNDERTAKERS = 2
 
 #: Jobs that one cell serves for its caller.
 REUSE_JOBS = 10_000
 
 NOT_EXAMINED = "the sandboxes were not examined yet"
-
-
-#: Tiers on which limits cannot be changed once a container runs: gVisor has no such command. Its cells are
-#: started with a job's limits where these are not the profile's own; and nothing is imported ahead in
-#: them, because what that holds could not be added to the user's memory afterwards.
-FIXED = frozenset({Runtime.RUNSC})
-
-
-def _alike(limits: Limits, profile: Profile) -> bool:
-    defaults = profile.defaults
-    return (limits.memory_mb, limits.cpus) == (defaults.memory_mb, defaults.cpus)
-
-
-def _shape(limits: Limits, profile: Profile) -> Limits:
-    """Limits of which only what a container is started with is the job's own."""
-    return profile.resolve({"memory_mb": limits.memory_mb, "cpus": limits.cpus})
-
-
-class PoolUnavailable(Exception):
-    """No cell can be had now; nothing ran."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """Sizes. `least` and `most` bound the idle cells of a shelf, `cells` and `memory_mb` (0: not) all cells."""
-
-    instance: str
-    runtimes: tuple[Runtime, ...] = (Runtime.RUNC,)
-    least: int = 2
-    most: int = 8
-    cells: int = 24
-    memory_mb: int = 0
-
-
-@dataclass(slots=True)
-class Lent:
-    """A cell and how it was come by."""
-
-    cell: Cell
-    shelf: Shelf
-    start: str  # 'warm' or 'cold'
-    waited_s: float
-    reused: bool
 
 
 class Pool:
@@ -88,18 +41,15 @@ class Pool:
         self.engine = engine
         self.worker = uuid.uuid4().hex
         self.stats = PoolStats()
-        #: By image: words of programs that want preloading.
-        self.mentions: dict[str, tuple[str, ...]] = {}
         self.failure: str | None = None  # why no cell at all can be started, for a person
         #: Why a tier may not be used. One that is not in here may.
         self.refusals: dict[Runtime, str] = dict.fromkeys(settings.runtimes, NOT_EXAMINED)
-        self.shelves: dict[Key, Shelf] = {}
+        self.shelves = Shelves()
         self.cells: set[Cell] = set()  # every cell that has or may have a container
         self.changed = threading.Condition()
         self.closed = False
         self.taken_at = time.monotonic()
-        self._starters = ThreadPoolExecutor(STARTERS, "cell-starter")
-        self._undertakers = ThreadPoolExecutor(UNDERTAKERS, "cell-undertaker")
+        self.crew = Crew(self)
         self._keeper = Keeper(self)
 
     # --- life -------------------------------------------------------------------------------------
@@ -118,39 +68,12 @@ class Pool:
     ) -> None:
         """Always keep cells of this kind ready.
 
-        `mentions`: words of a program that wants preloading; without them, those that `mentions` has for the
+        `mentions`: words of a program that wants preloading; without them, those that the shelves have for the
         image. Shelves that were not asked for begin empty, with their first job, and end empty when unused.
         """
         with self.changed:
-            self.mentions[image] = tuple(mentions) or self.mentions.get(image, ())
-            shelf = self._shelf(image, profile, runtime)
-            shelf.least = self.settings.least
-            shelf.target = max(shelf.target, shelf.least)
-            for other in self.shelves.values():
-                other.mentions = self._words(other.image, other.runtime, to_order=other.to_order)
+            self.shelves.keep(image, profile, runtime, mentions, self.settings.least)
             self.changed.notify_all()
-
-    def _words(self, image: str, runtime: Runtime, *, to_order: bool) -> tuple[bytes, ...]:
-        """Preloading raises a cell's memory limit, which on some tiers is fixed."""
-        if to_order or runtime in FIXED:
-            return ()
-        return tuple(word.encode() for word in self.mentions.get(image, ()))
-
-    def _shelf(self, image: str, profile: Profile, runtime: Runtime, limits: Limits | None = None) -> Shelf:
-        fixed = limits if limits is not None and runtime in FIXED and not _alike(limits, profile) else None
-        key = (image, profile.name, runtime, None if fixed is None else _shape(fixed, profile))
-        shelf = self.shelves.get(key)
-        if shelf is None:
-            shelf = Shelf(
-                image,
-                profile,
-                runtime,
-                limits=key[3] or profile.defaults,
-                to_order=fixed is not None,
-                mentions=self._words(image, runtime, to_order=fixed is not None),
-            )
-            self.shelves[key] = shelf
-        return shelf
 
     def close(self) -> None:
         """Remove every cell. Jobs that still run lose theirs."""
@@ -158,10 +81,7 @@ class Pool:
             self.closed = True
             self.changed.notify_all()
         self._keeper.close()
-        self._starters.shutdown(wait=True, cancel_futures=True)
-        for cell in list(self.cells):
-            self._bury(cell)
-        self._undertakers.shutdown(wait=True)
+        self.crew.close()
 
     def reap(self) -> int:
         """Remove containers of this instance that no live pool of it knows: what a crash left behind."""
@@ -261,7 +181,7 @@ class Pool:
         timeout_s: float,
     ) -> Lent:
         with self.changed:
-            shelf = self._shelf(*kind, limits)
+            shelf = self.shelves.of(*kind, limits)
             memory_mb = limits.memory_mb
             wants = any(word in code for word in shelf.mentions)
             self.taken_at = shelf.taken_at = began
@@ -330,7 +250,7 @@ class Pool:
             if cell.alive():
                 return Lent(cell, shelf, "warm", 0.0, reused=False)
             self.stats.lost += 1
-            self.drop(cell)
+            self.crew.drop(cell)
         return None
 
     def fits(self, memory_mb: int) -> bool:
@@ -359,51 +279,12 @@ class Pool:
             if keep and cell.caller is not None:
                 shelf.used.setdefault(cell.caller, []).append(cell)
             else:
-                self.drop(cell)
+                self.crew.drop(cell)
             # A cell that is kept for its caller is nobody's news but of those who wait for room or memory.
             if not keep or any(each.waiting for each in self.shelves.values()):
                 self.changed.notify_all()
 
-    # --- starting and removing; all but `_start` and `_bury` under the lock ------------------------
-
-    def begin(self, shelf: Shelf) -> None:
-        """Have a cell started for a shelf."""
-        spec = CellSpec(
-            image=shelf.image,
-            profile=shelf.profile,
-            runtime=shelf.runtime,
-            instance=self.settings.instance,
-            worker=self.worker,
-            uid=new_uid(),
-            limits=shelf.limits,
-        )
-        cell = Cell(self.engine, spec)
-        shelf.starting += 1
-        shelf.started_at = time.monotonic()
-        self.cells.add(cell)
-        self._starters.submit(self._start, shelf, cell)
-
-    def _start(self, shelf: Shelf, cell: Cell) -> None:
-        began = time.monotonic()
-        try:
-            cell.start()
-        except (EngineError, CellLost) as e:
-            with self.changed:
-                shelf.starting -= 1
-                self.drop(cell)
-                self.failed(e, shelf)
-            return
-        took = time.monotonic() - began
-        with self.changed:
-            shelf.starting -= 1
-            shelf.works()
-            self.failure = None
-            self.stats.start_took(shelf.image, shelf.runtime.value, took)
-            if self.closed:
-                self.drop(cell)
-            else:
-                shelf.idle.append(cell)
-            self.changed.notify_all()
+    # --- what goes wrong; under the lock ------------------------------------------------------------
 
     def failed(self, error: Exception, shelf: Shelf | None = None) -> None:
         """Take note that something with the engine failed, starting a cell for a shelf or else."""
@@ -425,19 +306,3 @@ class Pool:
         if self.failure is not None:
             log.warning("the container engine answers again")
         self.failure = None
-
-    def drop(self, cell: Cell) -> None:
-        """Have a cell removed that is on no shelf any more."""
-        try:
-            self._undertakers.submit(self._bury, cell)
-        except RuntimeError:  # closed meanwhile; `close` buries what is left
-            return
-
-    def _bury(self, cell: Cell) -> None:
-        try:
-            cell.destroy()
-        except EngineError as e:
-            log.warning("could not remove a container; the next sweep will: %s", e)
-        with self.changed:
-            self.cells.discard(cell)
-            self.changed.notify_all()

@@ -11,7 +11,7 @@ from domain.limits import Limits
 from worker.sandbox import kept
 from worker.sandbox.collecting import Collecting, Sink
 from worker.sandbox.frames import FILE_CHUNK, Kind, collect_frame, file_frame, job_frame
-from worker.sandbox.stream import CellLost, Stream, checked_number, checked_object
+from worker.sandbox.stream import CellLost, NotBegun, Stream, checked_number, checked_object
 
 #: Seconds that a job's end may take to arrive after its time limit, before the container is killed for it.
 #: The runner stops nothing by time itself; this only lets a program that ended in time be heard.
@@ -130,24 +130,31 @@ class Run:
         self._began = 0.0
 
     def begin(self, *, reset: bool) -> None:
-        """Send the files and the program; its time begins when the files are sent."""
+        """Send the files and the program; its time begins when the files are sent.
+
+        Raises:
+            NotBegun: the runner did not get all of it, so it does not run the program.
+        """
         program = self._program
-        for file in program.files:
-            self._send_file(file)
-        head = collect_frame(program.collect) if program.collect is not None else b""
-        self._began = time.monotonic()
-        self._stream.send(
-            head
-            + job_frame(
-                code=program.code,
-                stdin=program.stdin,
-                file=program.file,
-                args=program.args,
-                env=program.env,
-                output_bytes=program.limits.output_bytes,
-                reset=reset,
-            ),
-        )
+        try:
+            for file in program.files:
+                self._send_file(file)
+            head = collect_frame(program.collect) if program.collect is not None else b""
+            self._began = time.monotonic()
+            self._stream.send(
+                head
+                + job_frame(
+                    code=program.code,
+                    stdin=program.stdin,
+                    file=program.file,
+                    args=program.args,
+                    env=program.env,
+                    output_bytes=program.limits.output_bytes,
+                    reset=reset,
+                ),
+            )
+        except CellLost as e:
+            raise NotBegun(str(e)) from e
 
     def _send_file(self, file: Input) -> None:
         name = file.name

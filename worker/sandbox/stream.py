@@ -19,6 +19,10 @@ class CellLost(Exception):
     """The container or its runner failed, not the program in it."""
 
 
+class NotBegun(CellLost):
+    """It failed before it had the whole program: nothing of that has run."""
+
+
 def checked_number(facts: dict[str, Any], name: str, most: float) -> float:
     """A number from 0 to `most` in what a runner said.
 

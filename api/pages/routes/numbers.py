@@ -18,7 +18,7 @@ from api.pages.shell import PageRoute, page
 from api.problems import FieldError, invalid
 from api.services import Services, services_of
 from api.sums import Stage, Sums
-from domain.statements import LIVE_WORKERS
+from domain.worker_statements import LIVE_WORKERS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

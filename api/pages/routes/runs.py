@@ -19,7 +19,7 @@ from api.paging import Page
 from api.problems import FieldError, invalid
 from api.services import Services, services_of
 from domain.states import State, Verdict
-from domain.tables import jobs
+from domain.tables.job import jobs
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -16,9 +16,10 @@ from sqlalchemy import text
 from tests.faults.catalogue.workers import busy, running_at
 from tests.faults.entries import NotHere, Trial, fault
 from tests.faults.proxy import Rule
-from tests.faults.stack import Host
+from tests.faults.stack import Host, Stack
 from tests.faults.work import TWICE_S
 from tests.harness import eventually, ready
+from tests.integration.running import freeze
 
 CREATE = r"^POST \S*/containers/create"
 START = r"^POST \S*/containers/[0-9a-f]+/start"
@@ -133,7 +134,14 @@ def image_missing(trial: Trial) -> float:
     work.all_end()
     took = time.monotonic() - began
     work.judge(most_attempts=1)
+    eventually(lambda: _taken(stack), "new jobs are taken again")
     return took
+
+
+def _taken(stack: Stack) -> bool:
+    """Whether the API knows that there is an image again: it looks now and then."""
+    answer = stack.client.get("/readyz")
+    return answer.status_code == 200 and "python" not in answer.json()["missing_languages"]
 
 
 def _says(trial: Trial, host: Host) -> bool:
@@ -222,7 +230,7 @@ def frozen(trial: Trial) -> float:
         return bool(found)
 
     eventually(look, "its program runs")
-    stack.docker.api.pause(found[0][1])
+    freeze(stack.docker, found[0][1])
     began = time.monotonic()
     eventually(lambda: stack.table.get(job_id).state == "finished", "it ends")
     took = time.monotonic() - began

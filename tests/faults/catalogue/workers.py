@@ -23,8 +23,13 @@ RUN_S = 0.6
 def at_work(trial: Trial, count: int = 6, pause_s: float = RUN_S) -> None:
     """Jobs under way, some at the victim, which has a moment more to live."""
     work = trial.work
-    work.submit_at_once(count, pause_s=pause_s)
-    eventually(lambda: bool(work.held_by(trial.victim.instance)), "the victim has a job")
+
+    def busy_there() -> bool:
+        if work.ended():  # the others were quicker
+            work.submit_at_once(count, pause_s=pause_s)
+        return bool(work.held_by(trial.victim.instance))
+
+    eventually(busy_there, "the victim has a job")
     time.sleep(trial.moment(RUN_S / 2))
 
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.integration.api.harness import Contract, Server, Store
+from tests.visitor import Visitor
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +87,18 @@ def connect(contract: Contract, key: str) -> Iterator[Callable[..., httpx.Client
 def client(server: Server, connect: Callable[..., httpx.Client]) -> httpx.Client:
     """A client with a key."""
     return connect(server.url)
+
+
+@pytest.fixture
+def visitor(server: Server, key: str) -> Iterator[Visitor]:
+    """Alice, signed in."""
+    with Visitor(server.url) as found:
+        found.sign_in(key)
+        yield found
+
+
+@pytest.fixture
+def stranger(server: Server, store: Store) -> Iterator[Visitor]:
+    """Nobody yet."""
+    with Visitor(server.url) as found:
+        yield found

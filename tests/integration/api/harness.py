@@ -18,11 +18,13 @@ from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, func, insert, select, update
 
 from api import keys, schemas
-from api.openapi import MODELS
-from domain import statements
+from api.all_schemas import MODELS
+from domain import claiming, finishing
 from domain.bell import STATES_CHANNEL, state_message
 from domain.quotas import USUAL_SCOPES, Scope
-from domain.tables import api_keys, jobs, workers
+from domain.tables.caller import api_keys
+from domain.tables.job import jobs
+from domain.tables.worker import workers
 from tests.harness import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -218,7 +220,7 @@ class Store:
         token = uuid4()
         with self.engine.begin() as connection:
             claimed = connection.execute(
-                statements.CLAIM,
+                claiming.CLAIM,
                 {"b_id": job_id, "b_token": token, "b_worker": "test", "b_states": ["running"]},
             ).first()
         assert claimed is not None
@@ -229,7 +231,7 @@ class Store:
         token = self.claim(job_id)
         values = _attempt(verdict=None, failure="engine_error", sandbox_start=None)
         with self.engine.begin() as connection:
-            connection.execute(statements.RETRY, {"b_id": job_id, "b_token": token, **values})
+            connection.execute(finishing.RETRY, {"b_id": job_id, "b_token": token, **values})
 
     def begin(self, job_id: UUID) -> None:
         """Claim a job, and tell that it runs."""
@@ -253,7 +255,7 @@ class Store:
         left = {"kept": json.dumps(kept), "a_artifacts": len(kept), "a_left_out": None, "a_results": None}
         with self.engine.begin() as connection:
             number = connection.execute(
-                statements.WITH_LEAVINGS[statements.FINISH] if kept else statements.FINISH,
+                finishing.WITH_LEAVINGS[finishing.FINISH] if kept else finishing.FINISH,
                 {
                     **(left if kept else {}),
                     "b_id": job_id,
@@ -268,7 +270,7 @@ class Store:
 
 def _attempt(**values: Any) -> dict[str, Any]:
     usual = {
-        **dict.fromkeys(statements.ATTEMPT_FIELDS),
+        **dict.fromkeys(finishing.ATTEMPT_FIELDS),
         "exit_code": 0,
         "stdout": b"",
         "stderr": b"",

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,14 +13,6 @@ from tests.integration.api.harness import Server, Store
 from tests.visitor import Visitor
 
 RUN = re.compile(r'href="/runs/([0-9a-f-]{36})"')
-
-
-@pytest.fixture
-def visitor(server: Server, key: str) -> Iterator[Visitor]:
-    """Alice, signed in."""
-    with Visitor(server.url) as found:
-        found.sign_in(key)
-        yield found
 
 
 @pytest.fixture

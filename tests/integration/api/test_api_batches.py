@@ -10,9 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import func, select, text, update
 
+from domain.claiming import CLAIM
 from domain.quotas import Scope
-from domain.statements import CLAIM
-from domain.tables import api_keys, artifacts, attempts, batches, callers, jobs, past_usage
+from domain.tables.attempt import artifacts, attempts
+from domain.tables.caller import api_keys, callers
+from domain.tables.job import batches, jobs
+from domain.tables.usage import past_usage
 from tests.integration.api.harness import Server, Store
 
 Connect = Callable[..., httpx.Client]

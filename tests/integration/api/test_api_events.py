@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import func, update
 
 from domain.bell import OUTPUT_CHANNEL, Output, output_key
-from domain.statements import EXPIRE_ARTIFACTS
-from domain.tables import artifacts
+from domain.file_statements import EXPIRE_ARTIFACTS
+from domain.tables.attempt import artifacts
 from tests.harness import eventually
 from tests.integration.api.harness import Server, Store
 

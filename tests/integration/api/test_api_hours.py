@@ -19,9 +19,12 @@ from api.database import Database
 from api.hours import HOUR, Hours, hour_of
 from api.sums import Sums
 from domain.ids import id_at, new_id
-from domain.tables import attempts, callers, hourly_sums, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.job import jobs
+from domain.tables.usage import hourly_sums
 from tests.harness import eventually
 from tests.integration.api.harness import Server, Store
+from tests.integration.api.ledger import Ledger
 from tests.visitor import Visitor
 
 T = TypeVar("T")
@@ -29,28 +32,19 @@ NOW = hour_of(datetime.now(UTC))
 SECOND = timedelta(seconds=1)
 
 
-class Past:
+class Past(Ledger):
     """Jobs of hours that are over, and what each hour came to as we count it."""
 
     def __init__(self, store: Store, caller: str, database_url: str) -> None:
-        self.store = store
+        super().__init__(store, caller)
         self.url = database_url
-        with store.engine.begin() as connection:
-            found = select(callers.c.id).where(callers.c.name == caller)
-            self.caller: UUID = connection.execute(found).scalar_one()
 
     def job(self, at: datetime, *, total_s: float = 2, runs: tuple[float, ...] = (1.0,), **values: Any) -> UUID:
         """A job of that moment that waited half a second; its last attempt has its verdict."""
         job_id = UUID(int=id_at(at).int | new_id().int & (1 << 62) - 1)
         row: dict[str, Any] = {
-            "id": job_id,
-            "caller_id": self.caller,
-            "code": "1",
-            "language": "python",
-            "profile": "standard",
-            "limits": {},
+            **self.job_row(job_id),
             "created_at": at,
-            "state": "finished",
             **({"verdict": "ok"} if values.get("state", "finished") == "finished" else {}),
             **values,
         }
@@ -65,11 +59,9 @@ class Past:
 
     def call(self, job_id: UUID, cost: str | None, latency_s: float = 3, model: str = "m") -> None:
         """A question to a model."""
-        row = {"id": new_id(), "job_id": job_id, "round": 1, "gateway": "g", "model": model, "answer": "a"}
-        said = {"prompt": {}, "parameters": {}, "input_tokens": 100, "output_tokens": 10}
-        money = None if cost is None else Decimal(cost)
+        row = {**self.call_row(job_id, cost), "model": model, "latency_s": latency_s}
         with self.store.engine.begin() as connection:
-            connection.execute(insert(model_calls), {**row, **said, "cost_usd": money, "latency_s": latency_s})
+            connection.execute(insert(model_calls), row)
 
     def remove(self, job_id: UUID) -> None:
         """Delete a job."""

@@ -6,7 +6,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.statements import REPORT_WORKER
+from domain.worker_statements import REPORT_WORKER
 from tests.integration.api.harness import Store
 
 IMAGES = {

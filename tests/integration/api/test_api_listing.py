@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from api.filters import condition
 from api.listing import list_jobs
-from domain.tables import callers
+from domain.tables.caller import callers
 from tests.integration.api.harness import Server, Store
 
 Connect = Callable[..., httpx.Client]

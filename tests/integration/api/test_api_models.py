@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from domain import statements
+from domain import worker_statements
 from domain.catalogue import load_catalogue
 from tests.integration.api.harness import ROOT, Server, Store
 from worker.model.gateways import GatewaySettings, load_gateways
@@ -20,7 +20,7 @@ def report(store: Store, *, ready: bool = True, **facts: Any) -> None:
     """Say what a worker says."""
     with store.engine.begin() as connection:
         connection.execute(
-            statements.REPORT_WORKER,
+            worker_statements.REPORT_WORKER,
             {"instance": "w", "ready": ready, "why_not": None if ready else "x", "facts": facts},
         )
 

@@ -4,18 +4,19 @@ import csv
 import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, text, update
 
 from domain.ids import new_id
 from domain.quotas import Scope
-from domain.tables import attempts, callers, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.job import jobs
 from tests.integration.api.harness import Server, Store
+from tests.integration.api.ledger import Ledger
 
 Connect = Callable[..., httpx.Client]
 
@@ -29,26 +30,14 @@ def _after(seconds: float) -> Any:
     return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
-class Book:
+class Book(Ledger):
     """Jobs with known numbers."""
-
-    def __init__(self, store: Store, caller: str) -> None:
-        self.store = store
-        with store.engine.begin() as connection:
-            found = select(callers.c.id).where(callers.c.name == caller)
-            self.caller: UUID = connection.execute(found).scalar_one()
 
     def job(self, *verdicts: str, total_s: float = 4, **values: Any) -> UUID:
         """A job with an attempt of 1 s for each of these verdicts, the last of which is its own."""
         job_id = new_id()
         usual: dict[str, Any] = {
-            "id": job_id,
-            "caller_id": self.caller,
-            "code": "1",
-            "language": "python",
-            "profile": "standard",
-            "limits": {},
-            "state": "finished",
+            **self.job_row(job_id),
             "verdict": verdicts[-1] if verdicts else None,
             **values,
         }
@@ -66,12 +55,10 @@ class Book:
 
     def call(self, job_id: UUID, cost: str | None, **values: Any) -> None:
         """A question to a model."""
-        usual = {"id": new_id(), "job_id": job_id, "round": 1, "gateway": "g", "model": "m", "answer": "a"}
-        said = {"prompt": {}, "parameters": {}, "input_tokens": 100, "output_tokens": 10}
-        money = None if cost is None else Decimal(cost)
+        row = self.call_row(job_id, cost)
         with self.store.engine.begin() as connection:
-            connection.execute(insert(model_calls), {**usual, **said, "cost_usd": money, **values})
-            added = jobs.c.cost_usd + (money or 0)
+            connection.execute(insert(model_calls), {**row, **values})
+            added = jobs.c.cost_usd + (row["cost_usd"] or 0)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(cost_usd=added))
 
 

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import func, insert, update
 
 from domain.ids import new_id
-from domain.statements import REPORT_WORKER
-from domain.tables import callers, jobs
+from domain.tables.caller import callers
+from domain.tables.job import jobs
+from domain.worker_statements import REPORT_WORKER
 from tests.harness import LIMITS
 from tests.integration.api.harness import Store
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from api import problems, schemas
-from domain.statements import REPORT_WORKER
+from api import problems, request_schemas
+from domain.worker_statements import REPORT_WORKER
 from retort.embedded import Postgres
 from tests.conftest import migrate
 from tests.harness import eventually
@@ -178,7 +178,7 @@ def test_openapi_resolves_and_its_examples_work(server: Server, client: httpx.Cl
     for example in body["examples"].values():
         assert client.post("/v1/jobs", json=example["value"]).status_code == 202
     assert document["components"]["schemas"]["JobRequest"]["additionalProperties"] is False
-    assert set(schemas.JobRequest.model_fields) == set(
+    assert set(request_schemas.JobRequest.model_fields) == set(
         document["components"]["schemas"]["JobRequest"]["properties"]
     )
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from domain.tables import jobs
+from domain.tables.job import jobs
 from tests.integration.api.harness import Server, Store
 
 MODELS = ["gpt-4.1", "gemini-2.5-flash"]

@@ -13,9 +13,9 @@ from sqlalchemy import select, text
 
 from api import keys
 from domain.bell import ALL_QUEUES, SANDBOX_QUEUE
-from domain.statements import REPORT_WORKER
 from domain.states import Runtime
-from domain.tables import jobs
+from domain.tables.job import jobs
+from domain.worker_statements import REPORT_WORKER
 from tests.harness import ROOT, eventually
 from tests.integration.api.harness import Server, Store
 from worker.sandbox.statistics import Histogram, PoolStats

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import select, text
 
-from domain.tables import webhook_deliveries, webhooks
+from domain.tables.webhook import webhook_deliveries, webhooks
 from tests.integration.api.harness import Server, Store
 
 Connect = Callable[..., httpx.Client]
