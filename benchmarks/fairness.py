@@ -1,9 +1,13 @@
 """`python -m benchmarks.fairness`: how long one job waits while another caller has 10,000 in the queue.
 
-The bound is the length of a job, from its claim to its end: a place is free when the first of those that run
-ends. A wait is from the submission to the claim, as the service recorded both; the time until the answer is
-kept beside it, with and without the backlog, for what else the busy machine costs. With `--batch` the 10,000
-come in one request, and the waits begin while it is being stored.
+The bound is the length of a job: a place is free when the first of those that run ends. That is the median time
+for which a job of the backlog was recorded to have its place; its program alone is shorter. A wait is from the
+submission to the claim, as the service recorded both; the time until the answer is kept beside it, with and
+without the backlog, for what else the busy machine costs. With `--batch` the 10,000 come in one request, and
+the waits begin while it is being stored.
+
+Jobs that end sooner than the machine can make containers for them have their places for much longer than they
+run; with such (`--length 0.5`) it is the machine that is measured, so the default is enough for two processors.
 """
 
 import argparse
@@ -11,7 +15,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,17 +27,20 @@ from benchmarks.service import Service
 from benchmarks.stats import percentile
 
 #: Seconds that each job of the heavy caller takes.
-LENGTH_S = 0.5
-HEAVY = {"code": f"import time; time.sleep({LENGTH_S})"}
+LENGTH_S = 2.0
 LIGHT = {"code": "print(1)"}
 
 
-async def measure(url: str, key: str, *, jobs: int, trials: int, batch: bool) -> dict[str, Any]:
+async def measure(
+    url: str, key: str, *, jobs: int, trials: int, batch: bool, length_s: float
+) -> dict[str, Any]:
     """What the light caller's jobs took and waited, before and during the backlog; seconds."""
+    job = {"code": f"import time; time.sleep({length_s})"}
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=16)) as session:
         heavy, light = [await _caller(session, key, name) for name in ("heavy", "light")]
         alone = [await _once(session, light) for _ in range(trials)]
-        backlog = asyncio.gather(_batch(session, heavy, jobs) if batch else _submit_all(session, heavy, jobs))
+        submit = _batch if batch else _submit_all
+        backlog = asyncio.gather(submit(session, heavy, [job] * jobs))
         if not batch:
             await backlog
         beside = []
@@ -45,7 +52,7 @@ async def measure(url: str, key: str, *, jobs: int, trials: int, batch: bool) ->
         lengths = await _lengths(session, heavy)
     return {
         "heavy_jobs": jobs,
-        "heavy_job_s": LENGTH_S,
+        "heavy_job_s": length_s,
         "in_one_request": batch,
         "stored_s": stored_s,
         "still_waiting": left,
@@ -82,25 +89,29 @@ async def _caller(session: aiohttp.ClientSession, key: str, name: str) -> dict[s
         return {"Authorization": f"Bearer {(await answer.json())['key']}"}
 
 
-async def _submit_all(session: aiohttp.ClientSession, headers: dict[str, str], jobs: int) -> float:
+async def _submit_all(
+    session: aiohttp.ClientSession, headers: dict[str, str], jobs: Sequence[Mapping[str, Any]]
+) -> float:
     """Seconds until all are stored, each by a request of its own."""
     began = time.perf_counter()
-    await asyncio.gather(*(_submit(session, headers) for _ in range(jobs)))
+    await asyncio.gather(*(_submit(session, headers, job) for job in jobs))
     return time.perf_counter() - began
 
 
-async def _batch(session: aiohttp.ClientSession, headers: dict[str, str], jobs: int) -> float:
+async def _batch(
+    session: aiohttp.ClientSession, headers: dict[str, str], jobs: Sequence[Mapping[str, Any]]
+) -> float:
     """Seconds until all are stored, in one request."""
     began = time.perf_counter()
-    body = (json.dumps(HEAVY) + "\n") * jobs
+    body = "".join(json.dumps(job) + "\n" for job in jobs)
     lines = {**headers, "Content-Type": "application/x-ndjson"}
     async with session.post("/v1/batches", data=body, headers=lines) as answer:
         answer.raise_for_status()
     return time.perf_counter() - began
 
 
-async def _submit(session: aiohttp.ClientSession, headers: dict[str, str]) -> None:
-    async with session.post("/v1/jobs", json=HEAVY, headers=headers) as answer:
+async def _submit(session: aiohttp.ClientSession, headers: dict[str, str], job: Mapping[str, Any]) -> None:
+    async with session.post("/v1/jobs", json=job, headers=headers) as answer:
         answer.raise_for_status()
 
 
@@ -124,13 +135,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few jobs: to see that it works")
     parser.add_argument("--batch", action="store_true", help="the backlog comes as one batch")
+    parser.add_argument("--length", type=float, default=LENGTH_S, help="seconds that each of its jobs runs")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
     chosen = parser.parse_args(arguments)
     jobs, trials = (300, 5) if chosen.quick else (10_000, 50)
     with Service() as service:
         host, port = service.address
         found = asyncio.run(
-            measure(f"http://{host}:{port}", service.key, jobs=jobs, trials=trials, batch=chosen.batch)
+            measure(
+                f"http://{host}:{port}",
+                service.key,
+                jobs=jobs,
+                trials=trials,
+                batch=chosen.batch,
+                length_s=chosen.length,
+            )
         )
     text = json.dumps(found, indent=2)
     print(text)
@@ -140,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not found["still_waiting"]:
         print("the backlog ended before the trials did; nothing was shown", file=sys.stderr)
         return 1
-    return int(found["beside_waited_s"]["max"] > found["heavy_in_place_s"]["max"])
+    return int(found["beside_waited_s"]["max"] > found["heavy_in_place_s"]["p50"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import Engine, insert, select, text
 
 from domain.limits import load_profiles
-from domain.tables import attempts, batches, callers, jobs, model_calls
+from domain.tables.attempt import attempts, model_calls
+from domain.tables.caller import callers
+from domain.tables.job import batches, jobs
 
 #: How long ago the oldest job was submitted.
 SPAN = timedelta(days=2)

@@ -36,7 +36,7 @@ _TITLES = {PLAIN: "no quotas", GUARDED: "all quotas, idempotency keys"}
 
 def measure(pace: Pace, service: Service) -> Iterator[Measurement]:
     """Latency with one client, then the rate with several."""
-    asks: dict[str, Callable[[], bytes]] = {PLAIN: _plain(service), GUARDED: _guarded(service)}
+    asks: dict[str, Callable[[], bytes]] = {PLAIN: _plain(service), GUARDED: guarded(service)}
     pace.say("service: quotas and idempotency keys")
     for ask in asks.values():
         in_turn(service.address, (ask() for _ in range(20)))
@@ -64,7 +64,8 @@ def _plain(service: Service) -> Callable[[], bytes]:
     return partial(request, service.address, _key(service, {}), JOB)
 
 
-def _guarded(service: Service) -> Callable[[], bytes]:
+def guarded(service: Service) -> Callable[[], bytes]:
+    """Makes requests of a new caller with every quota, each with an idempotency key of its own."""
     key = _key(service, QUOTAS)
     return lambda: request(service.address, key, JOB, {"Idempotency-Key": uuid4().hex})
 

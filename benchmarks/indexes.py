@@ -25,7 +25,8 @@ from benchmarks.machine import revision
 from benchmarks.run import RESULTS, ROOT
 from benchmarks.stats import percentile
 from domain.ids import new_id
-from domain.tables import callers, jobs
+from domain.tables.caller import callers
+from domain.tables.job import jobs
 from retort.embedded import Postgres
 
 #: Those that are for reading alone.

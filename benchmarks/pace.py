@@ -24,8 +24,8 @@ class Pace:
     fresh_load_s: float = 15.0
     settle_s: float = 20.0
     kills: int = 200
-    neighbours: int = 60
-    neighbour_pause_s: float = 0.25
+    neighbours: int = 40
+    neighbour_pause_s: float = 1.0  # four fresh containers a second are half of two cores by themselves
     model_calls: int = 1000
     tasks: int = 200
 

@@ -29,7 +29,8 @@ from benchmarks.machine import revision
 from benchmarks.run import RESULTS, ROOT
 from benchmarks.service import Service
 from benchmarks.stats import percentile
-from domain.tables import hourly_sums, jobs
+from domain.tables.job import jobs
+from domain.tables.usage import hourly_sums
 
 #: Milliseconds in which the server must have each page ready, and the bytes that one may weigh with all that it
 #: loads.

@@ -18,14 +18,17 @@ _FOREIGN = ("RETORT_DATABASE_URL", "RETORT_REDIS_URL", "RETORT_INSTANCE", "RETOR
 
 
 class Service:
-    """A running service; a context manager. `more` is added to its environment."""
+    """A running service; a context manager.
 
-    def __init__(self, more: Mapping[str, str] | None = None) -> None:
+    `more` is added to its environment; `house` is the checkout whose code runs.
+    """
+
+    def __init__(self, more: Mapping[str, str] | None = None, house: Path = commands.HOUSE) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="retort-bench-"))
         self._state = StateFolder(self._folder / "state")
         kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-        house = os.pathsep.join(filter(None, [str(commands.HOUSE), kept.get("PYTHONPATH")]))
-        self._env = {**kept, VARIABLE: str(self._state.root), "PYTHONPATH": house, **(more or {})}
+        modules = os.pathsep.join(filter(None, [str(house), kept.get("PYTHONPATH")]))
+        self._env = {**kept, VARIABLE: str(self._state.root), "PYTHONPATH": modules, **(more or {})}
         self.up_s = 0.0
 
     def __enter__(self) -> "Service":

@@ -266,9 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short, and short queues: to see that it works")
+    parser.add_argument("--rounds", type=int, default=3, help="of each; the median counts")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
     chosen = parser.parse_args(arguments)
-    seconds, rounds, lengths = (2.0, 1, (10, 200)) if chosen.quick else (12.0, 3, LENGTHS)
+    seconds, rounds, lengths = (2.0, 1, (10, 200)) if chosen.quick else (12.0, chosen.rounds, LENGTHS)
     bench = Bench()
     stolen, began = machine.stolen_s(), time.monotonic()
     try:
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         bench.close()
     facts |= {"seconds": time.monotonic() - began, "stolen_s": machine.stolen_s() - stolen}
-    result = {"machine": facts, "workers": workers, "queues": queues}
+    result = {"machine": facts, "rounds": rounds, "workers": workers, "queues": queues}
     chosen.output.mkdir(parents=True, exist_ok=True)
     name = "workers.trial.json" if chosen.quick else "workers.json"
     (chosen.output / name).write_text(json.dumps(result, indent=2) + "\n")
