@@ -113,11 +113,11 @@ def service() -> Iterator[Install]:
             made.call("down")
 
 
-def wait_for(what: Callable[[], bool], within_s: float = 30) -> None:
-    """Look until it is so."""
+def wait_for(what: Callable[[], bool], within_s: float = 30, told: Callable[[], str] = str) -> None:
+    """Look until it is so; `told` says what there was instead."""
     deadline = time.monotonic() + within_s
     while not what():
-        assert time.monotonic() < deadline, "it did not become so in time"
+        assert time.monotonic() < deadline, f"it did not become so in time {told()}"
         time.sleep(0.1)
 
 
@@ -178,7 +178,7 @@ def test_a_process_that_crashes_is_started_again(name: str, service: Install) ->
         found = service.status()
         return bool(found["ready"] and found["processes"][name]["pid"] not in (None, before))
 
-    wait_for(again)
+    wait_for(again, 90, lambda: processes.last_lines(service.state.logs / "up.log"))
     wait_for(lambda: service.call("run", "-", given="print(1)").stdout == "1\n")
 
 

@@ -128,9 +128,9 @@ RUST: list[Task] = [
         "fn main() {\n    let mut n = std::env::args().count() as i64;\n    while n > 0 {\n"
         '        n = if n > 5 { 1 } else { n + 1 };\n    }\n    println!("done");\n}',
         "Look for a loop that never ends",
-        "2 s of wall time",
+        "5 s of wall time",
         right=DONE,
         verdict="timeout",
-        timeout_s=2,
+        timeout_s=5,
     ),
 ]
