@@ -80,9 +80,9 @@ async def results(database: Database, batch_id: UUID) -> AsyncIterator[bytes]:
 def _portions(found: Sequence[Any]) -> list[list[UUID]]:
     """The ids in portions that may be read at once; a job that is large by itself makes one."""
     portions: list[list[UUID]] = []
-    size = _READ_BYTES
+    size = 0
     for row in found:
-        if size + row.bytes > _READ_BYTES:
+        if not portions or size + row.bytes > _READ_BYTES:
             portions.append([])
             size = 0
         portions[-1].append(row.id)

@@ -273,6 +273,13 @@ def test_progress_and_results_while_it_runs(client: httpx.Client, store: Store) 
     assert [each["index"] for each in results(client, batch)] == [0, 2]
 
 
+def test_the_result_of_a_job_that_is_nothing_at_all(client: httpx.Client) -> None:
+    batch = client.post("/v1/batches", json={"jobs": [{"code": ""}]}).json()
+    client.post(f"{batch['links']['self']}/cancel")
+    (only,) = results(client, batch)
+    assert (only["state"], only["index"]) == ("cancelled", 0)
+
+
 def test_many_and_large_results_come_in_order(client: httpx.Client, store: Store) -> None:
     batch = submit(client, *({"code": str(n)} for n in range(450)))
     with store.engine.begin() as connection:
