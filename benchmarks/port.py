@@ -69,7 +69,7 @@ def measure(url: str, redis_url: str, rounds: int) -> tuple[list[float], list[fl
         budget_usd=Decimal(100),
         caller_budget_usd=Decimal(1_000),
         caller_day="2026-11-21",
-        on_call=lambda _: None,
+        on_call=lambda _record, _generated: None,
     )
     call = ModelCall(MODEL, want.messages)
     bare = Bare(url, orjson.dumps(OpenAI().body(gateway, gateway.models[MODEL], call)))

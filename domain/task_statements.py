@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     Boolean,
+    ColumnElement,
     Double,
     Executable,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    insert,
     null,
     or_,
     select,
@@ -47,6 +49,7 @@ _priced = or_(model_calls.c.cost_usd.is_not(None), model_calls.c.answer.is_(None
 _cost = func.coalesce(func.sum(model_calls.c.cost_usd), text("0"))
 _complete = func.coalesce(func.bool_and(_priced), True)
 _scripted = func.coalesce(func.bool_or(model_calls.c.scripted), False)
+_this_cost = func.coalesce(cast(bindparam("c_cost_usd", type_=Numeric), Numeric), 0)
 
 #: job_id, round (0: all) -> what calls cost, whether every price was known, whether a scripted model answered.
 COST: Executable = select(
@@ -56,34 +59,37 @@ COST: Executable = select(
     or_(model_calls.c.round == bindparam("b_round", type_=Integer), bindparam("b_round", type_=Integer) == 0),
 )
 
-#: What the calls of the round cost, as `domain.tasks.Draft` has it.
-_draft_cost = (
-    select(
-        func.jsonb_build_object(
-            "cost_usd", case((_complete, cast(_cost, Text))), "scripted", _scripted, type_=JSONB
-        )
-    )
-    .where(model_calls.c.job_id == jobs.c.id, model_calls.c.round == bindparam("b_round", type_=Integer))
-    .scalar_subquery()
-)
+
+def _draft(*, this_call: bool = False) -> ColumnElement[Any]:
+    """The draft and what its round's calls cost, as `domain.tasks.Draft` has it; with one call more."""
+    cost: ColumnElement[Any] = _cost
+    complete: ColumnElement[bool] = _complete
+    scripted: ColumnElement[bool] = _scripted
+    if this_call:
+        cost = cost + _this_cost
+        complete = and_(complete, bindparam("b_priced", type_=Boolean))
+        scripted = or_(scripted, bindparam("c_scripted", type_=Boolean))
+    known = case((complete, cast(cost, Text)))
+    costs = func.jsonb_build_object("cost_usd", known, "scripted", scripted, type_=JSONB)
+    round_ = bindparam("b_round", type_=Integer)
+    of_round = select(costs).where(model_calls.c.job_id == jobs.c.id, model_calls.c.round == round_)
+    draft: ColumnElement[Any] = _json("b_draft").op("||")(of_round.scalar_subquery())
+    return draft
+
 
 # --- moves --------------------------------------------------------------------------------------------
 
+_TO_SANDBOX: dict[str, Any] = {
+    "state": State.QUEUED.value,
+    "next_state": State.RUNNING.value,
+    "claims": 0,
+    "round": bindparam("b_round", type_=Integer),
+    "rung_at": func.now(),
+    **NO_LEASE,
+}
+
 #: id, token, round, draft (but for its cost) -> a program is there: it waits for a sandbox.
-HAND_OVER: Executable = (
-    update(jobs)
-    .where(MINE)
-    .values(
-        state=State.QUEUED.value,
-        next_state=State.RUNNING.value,
-        claims=0,
-        round=bindparam("b_round", type_=Integer),
-        draft=_json("b_draft").op("||")(_draft_cost),
-        rung_at=func.now(),
-        **NO_LEASE,
-    )
-    .returning(jobs.c.id)
-)
+HAND_OVER: Executable = update(jobs).where(MINE).values(draft=_draft(), **_TO_SANDBOX).returning(jobs.c.id)
 
 #: id, token, round, profile, limits; a_… of the attempt -> it failed, and a model shall try again.
 NEXT_ROUND: Executable = end_attempt(
@@ -152,33 +158,53 @@ CALL_FIELDS = (
 )
 
 
+def _call_value(name: str) -> ColumnElement[Any]:
+    column = model_calls.c[name]
+    return _json(f"c_{name}") if isinstance(column.type, JSONB) else bindparam(f"c_{name}", type_=column.type)
+
+
+def _with_call(new: Any) -> dict[str, Any]:
+    """A job's columns with a call added; `new`: whether it was not added before, 1 or 0."""
+    return {
+        "cost_usd": jobs.c.cost_usd + _this_cost * new,
+        "cost_complete": and_(jobs.c.cost_complete, bindparam("b_priced", type_=Boolean)),
+        "scripted": or_(jobs.c.scripted, bindparam("c_scripted", type_=Boolean)),
+    }
+
+
 def _record_call() -> Executable:
     """Record a call and add its cost to the job, in one statement."""
-    values = {
-        name: _json(f"c_{name}")
-        if isinstance(model_calls.c[name].type, JSONB)
-        else bindparam(f"c_{name}", type_=model_calls.c[name].type)
-        for name in CALL_FIELDS
-    }
+    values = {name: _call_value(name) for name in CALL_FIELDS}
     # Repeating it after a lost connection neither fails nor counts the cost twice.
     stored = pg_insert(model_calls).values(values).on_conflict_do_nothing()
     recorded = stored.returning(model_calls.c.id).cte("recorded")
     new = select(func.count()).select_from(recorded).scalar_subquery()
-    cost = cast(bindparam("c_cost_usd", type_=Numeric), Numeric)
     return (
         update(jobs)
         .where(jobs.c.id == bindparam("c_job_id", type_=Uuid))
-        .values(
-            cost_usd=jobs.c.cost_usd + func.coalesce(cost, 0) * new,
-            cost_complete=and_(jobs.c.cost_complete, bindparam("b_priced", type_=Boolean)),
-            scripted=or_(jobs.c.scripted, bindparam("c_scripted", type_=Boolean)),
-        )
+        .values(**_with_call(new))
         .returning((jobs.c.lease_token == bindparam("b_token", type_=Uuid)).label("mine"))
+    )
+
+
+def _record_and_hand_over() -> Executable:
+    """Both at once. Without the lease nothing happens."""
+    values = {**_TO_SANDBOX, **_with_call(1), "draft": _draft(this_call=True)}
+    moved = update(jobs).where(MINE).values(**values).returning(jobs.c.id).cte("moved")
+    given = [cast(_call_value(name), model_calls.c[name].type).label(name) for name in CALL_FIELDS]
+    return (
+        insert(model_calls)
+        .from_select(CALL_FIELDS, select(*given).select_from(moved))
+        .returning(model_calls.c.job_id)
     )
 
 
 #: c_… of the call, priced, token -> recorded; `mine` says whether the lease still holds.
 RECORD_CALL: Executable = _record_call()
+
+#: c_… of the call, priced; id, token, round, draft (but for its cost) -> recorded, and the job waits for a
+#: sandbox with the program of this answer; no row, and nothing recorded, if the lease was lost.
+RECORD_AND_HAND_OVER: Executable = _record_and_hand_over()
 
 #: job_id -> the calls that gave an answer, in order.
 ANSWERS: Executable = (

@@ -1,14 +1,14 @@
 """The step in which a model writes a task's program.
 
-An answer is stored before anything is done with it. A worker that takes the job over after a crash finds it
-there, and asks only for what is missing.
+An answer is stored before anything is done with it, and with it, in one statement, that the job waits for a
+sandbox, if there is a program in it. A worker that takes a job over after a crash finds the answers of before,
+and asks only for what is missing.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from domain.bell import queue_of
@@ -24,21 +24,19 @@ from worker.model.extract import Extracted, Problem, extract
 from worker.model.prompts import Given, conversation, shorten, system_prompt
 from worker.model.refine import Plan, Round, Stop, decide, plan, verdict_of
 from worker.model.rules import RefineRules
-from worker.model.types import Finish, Message
+from worker.model.types import Finish
 from worker.model.want import (
-    AUTO,
     BudgetExceeded,
     CallRecord,
     ContextTooLong,
     Generated,
     GenerateError,
     NoModel,
-    Priority,
     Queued,
-    Route,
     Want,
 )
 from worker.task_store import TaskEnd, TaskStore
+from worker.wanting import Question, Wanting
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +50,15 @@ class Generates(Protocol):
 
 class LeaseLost(Exception):
     """Somebody else has the job; the answer is stored for them."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of a question; `handed_over`: the job waits for a sandbox already, with this program."""
+
+    answer: Answer
+    extracted: Extracted
+    handed_over: bool = False
 
 
 class Generating:
@@ -72,9 +79,13 @@ class Generating:
         self._bell = bell
         self._models = models
         self._rules = rules
+        self._wanting = Wanting(
+            tasks,
+            rules,
+            caller_budget_usd=caller_budget_usd,
+            caller_tokens_per_minute=caller_tokens_per_minute,
+        )
         self._worker = worker
-        self._caller_budget_usd = caller_budget_usd
-        self._caller_tokens_per_minute = caller_tokens_per_minute
 
     def do(self, job: ClaimedJob, task: ClaimedTask) -> None:
         """Get the next program of a task and queue it for a sandbox, or end the task."""
@@ -83,7 +94,7 @@ class Generating:
         rounds = ended(rounds_of(self._tasks, job.id)) if task.round else ()  # most tasks have none yet
         coming = plan(self._rules, rounds)
         try:
-            answer, extracted = self._program(job, task, coming)
+            found = self._program(job, task, coming)
         except LeaseLost:
             log.warning("lease lost while a model answered", extra={"job_id": str(job.id)})
         except Queued as e:
@@ -91,14 +102,14 @@ class Generating:
         except GenerateError as e:
             self._give_up(job, coming, rounds, e)
         else:
-            if extracted.code is not None:
-                self._hand_over(job, coming.number, answer, extracted.code)
-            else:
-                self._no_code(job, task, rounds, coming, answer, extracted)
+            if found.extracted.code is None:
+                self._no_code(job, task, rounds, coming, found)
+            elif not found.handed_over:  # its answer was stored before
+                self._hand_over(job, coming.number, draft_of(found, found.extracted.code))
 
     # --- asking -----------------------------------------------------------------------------------
 
-    def _program(self, job: ClaimedJob, task: ClaimedTask, coming: Plan) -> tuple[Answer, Extracted]:
+    def _program(self, job: ClaimedJob, task: ClaimedTask, coming: Plan) -> Found:
         try:
             return self._written(job, task, coming, task.text)
         except ContextTooLong as e:  # known before anything is asked
@@ -107,15 +118,16 @@ class Generating:
                 raise
         return self._written(job, task, coming, notes)
 
-    def _written(self, job: ClaimedJob, task: ClaimedTask, coming: Plan, text: str) -> tuple[Answer, Extracted]:
+    def _written(self, job: ClaimedJob, task: ClaimedTask, coming: Plan, text: str) -> Found:
         """The answer to a task in these words, and the program in it."""
         stored = [
             row
             for row in self._answers(job, task)
             if row.round == coming.number and reading.marked(row.parameters) is None
         ]
+        rules, system = self._rules, system_prompt(job.language, job.profile)
         messages = conversation(
-            self._rules,
+            rules,
             coming,
             language=job.language_name,
             task=text,
@@ -123,19 +135,24 @@ class Generating:
             limits=job.limits,
             given=given_to(job),
         )
-        for number in range(self._rules.shorten + 1):
+        for number in range(rules.shorten + 1):
             if number < len(stored):
                 answer = stored_answer(stored[number])
+                found = Found(answer, self._extracted(job, answer))
             else:
-                answer = self._ask(job, task, coming, messages, shorter=number > 0)
-            if answer.finish == Finish.REFUSAL:
-                return answer, Extracted(None, Problem.REFUSED)
-            cut = answer.finish == Finish.LENGTH
-            extracted = extract(answer.text, job.language_name, cut=cut, most=self._rules.extract_most)
-            if extracted.problem is not Problem.CUT_OFF:
+                usual = rules.shorten_max_tokens if number else rules.max_tokens
+                most = task.policy.max_tokens or usual
+                found = self._ask(Question(job, task, coming, system, messages, most))
+            if found.extracted.problem is not Problem.CUT_OFF:
                 break
-            messages = shorten(self._rules, messages, answer.text, job.language_name)
-        return answer, extracted
+            messages = shorten(rules, messages, found.answer.text, job.language_name)
+        return found
+
+    def _extracted(self, job: ClaimedJob, answer: Answer) -> Extracted:
+        if answer.finish == Finish.REFUSAL:
+            return Extracted(None, Problem.REFUSED)
+        cut = answer.finish == Finish.LENGTH
+        return extract(answer.text, job.language_name, cut=cut, most=self._rules.extract_most)
 
     def _answers(self, job: ClaimedJob, task: ClaimedTask) -> Sequence[Any]:
         """The stored answers of before; most tasks have none."""
@@ -154,133 +171,80 @@ class Generating:
         for chunk in chunks:
             found = stored.get((chunk.number, chunk.of))
             if found is None:
-                want = self._want(
-                    job,
-                    task,
-                    coming,
-                    reading.question(chunk, notes[-1] if notes else ""),
-                    system=reading.system(chunk),
-                    max_tokens=self._rules.notes_tokens,
-                    mark=reading.mark(chunk),
-                )
-                found = self._models.generate(want).answer.text
+                messages = reading.question(chunk, notes[-1] if notes else "")
+                most, mark = self._rules.notes_tokens, reading.mark(chunk)
+                asked = Question(job, task, coming, reading.system(chunk), messages, most, mark)
+                found = self._noted(asked)
             notes.append(found)
         return reading.digest(task.text, notes)
 
-    def _ask(
-        self, job: ClaimedJob, task: ClaimedTask, coming: Plan, messages: tuple[Message, ...], *, shorter: bool
-    ) -> Answer:
-        wants = list(self._wants(job, task, coming, messages, shorter=shorter))
-        for want in wants[:-1]:
+    def _noted(self, question: Question) -> str:
+        want = self._wanting.one_of(question, lambda record, _: self._record(question, record))
+        return self._models.generate(want).answer.text
+
+    def _ask(self, question: Question) -> Found:
+        """Ask for a program. It is handed over while its answer is stored."""
+        found: Found | None = None
+
+        def called(record: CallRecord, generated: Generated | None) -> None:
+            nonlocal found
+            if generated is not None:
+                answer = answer_of(generated)
+                found = Found(answer, self._extracted(question.job, answer))
+            self._record(question, record, found)
+
+        wants = list(self._wanting.all_of(question, called))
+        for want in wants:
             try:
-                return answer_of(self._models.generate(want))
-            except NoModel as e:
-                log.info("no better model: %s", e, extra={"job_id": str(job.id)})
-        return answer_of(self._models.generate(wants[-1]))
+                self._models.generate(want)
+            except GenerateError as e:
+                if found is not None:
+                    break  # what failed came after the answer, and concerns others
+                if not isinstance(e, NoModel) or want is wants[-1]:
+                    raise
+                log.info("no better model: %s", e, extra={"job_id": str(question.job.id)})
+            else:
+                break
+        if found is None:
+            raise RuntimeError("an answer came without a call")
+        return found
 
-    def _wants(
-        self, job: ClaimedJob, task: ClaimedTask, coming: Plan, messages: tuple[Message, ...], *, shorter: bool
-    ) -> Iterator[Want]:
-        """What is asked for, the best first; the next is for where the one before leaves no model."""
-        rules, policy = self._rules, task.policy
-        system = system_prompt(job.language, job.profile)
-        max_tokens = policy.max_tokens or (rules.shorten_max_tokens if shorter else rules.max_tokens)
-        want = self._want(job, task, coming, messages, system=system, max_tokens=max_tokens)
-        if coming.escalate:
-            used = frozenset(each.model for each in (*coming.summed_up, *coming.shown) if each.model)
-            if policy.model == AUTO:
-                yield replace(want, role="accuracy", avoid=used)
-                yield replace(want, role="accuracy")
-            elif policy.fallbacks:
-                unused = [name for name in policy.fallbacks if name not in used]
-                if unused:
-                    yield replace(want, model=unused[0], fallbacks=(*unused[1:], policy.model))
-        yield want
-
-    def _want(
-        self,
-        job: ClaimedJob,
-        task: ClaimedTask,
-        coming: Plan,
-        messages: tuple[Message, ...],
-        *,
-        system: str,
-        max_tokens: int,
-        mark: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Want:
-        """An answer wanted for a job, under its policy; `mark` is kept with the parameters of its calls."""
-        rules, policy = self._rules, task.policy
-        temperature = policy.temperature
-        if temperature is None:
-            temperature = rules.fresh_temperature if coming.fresh else rules.temperature
-        want = Want(
-            caller=str(job.caller_id),
-            messages=messages,
-            job=str(job.id),
-            system=system,
-            temperature=temperature,
-            top_p=policy.top_p,
-            max_tokens=max_tokens,
-            model=policy.model,
-            route=None if policy.route is None else Route(policy.route),
-            text=task.text,
-            required_accuracy=policy.required_accuracy,
-            fallbacks=policy.fallbacks,
-            budget_usd=None if task.budget_usd is None else task.budget_usd - self._spent(job, task),
-            priority=Priority(job.priority),
-            cache=job.cache,
-            may_queue=task.age_s < rules.queue_s,
-            deadline_s=rules.deadline_s,
-            on_call=lambda record: self._record(job, coming.number, system, messages, record, mark),
-        )
-        tokens = task.caller_tokens_per_minute or self._caller_tokens_per_minute
-        want = replace(want, caller_tokens_per_minute=tokens)
-        budget = self._caller_budget_usd if task.caller_budget_usd is None else task.caller_budget_usd
-        if budget is None:
-            return want
-        day, spent = self._tasks.spent_today(job.caller_id)
-        return replace(want, caller_budget_usd=budget, caller_spent_usd=spent, caller_day=day)
-
-    def _spent(self, job: ClaimedJob, task: ClaimedTask) -> Decimal:
-        """All calls so far, also those of this very step."""
-        return self._tasks.spent(job.id) if task.budget_usd is not None else task.cost_usd
-
-    def _record(
-        self,
-        job: ClaimedJob,
-        round_: int,
-        system: str,
-        messages: tuple[Message, ...],
-        record: CallRecord,
-        mark: Mapping[str, Any],
-    ) -> None:
+    def _record(self, question: Question, record: CallRecord, found: Found | None = None) -> None:
+        """Store a call, and hand over the program that its answer has."""
+        job, round_ = question.job, question.coming.number
         prompt = {
-            "system": system,
-            "messages": [{"role": each.role, "content": each.content} for each in messages],
+            "system": question.system,
+            "messages": [{"role": each.role, "content": each.content} for each in question.messages],
         }
         call = call_columns(record)
-        call["parameters"] |= mark
+        call["parameters"] |= question.mark
+        call |= {"round": round_, "prompt": prompt}
         tell(record)
+        code = None if found is None else found.extracted.code
         faults.at("answered", job.id)
-        if not self._tasks.record_call(job, {"round": round_, "prompt": prompt, **call}):
+        if found is None or code is None:
+            held = self._tasks.record_call(job, call)
+        else:
+            held = found.handed_over = self._tasks.record_and_hand_over(job, call, draft_of(found, code))
+        if not held:
             raise LeaseLost
         faults.at("stored", job.id)
+        if code is not None:
+            self._ring(job)
 
     # --- what follows -----------------------------------------------------------------------------
 
-    def _hand_over(self, job: ClaimedJob, round_: int, answer: Answer, code: str) -> None:
-        if self._tasks.hand_over(job, round_, Draft(code, answer.model, choice=answer.choice)):
-            self._bell.queued(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
+    def _hand_over(self, job: ClaimedJob, round_: int, draft: Draft) -> None:
+        if self._tasks.hand_over(job, round_, draft):
+            self._ring(job)
+
+    def _ring(self, job: ClaimedJob) -> None:
+        self._bell.queued(job.id, queue_of(State.RUNNING, job.priority, job.runtime))
 
     def _no_code(
-        self,
-        job: ClaimedJob,
-        task: ClaimedTask,
-        rounds: tuple[Round, ...],
-        coming: Plan,
-        answer: Answer,
-        extracted: Extracted,
+        self, job: ClaimedJob, task: ClaimedTask, rounds: tuple[Round, ...], coming: Plan, found: Found
     ) -> None:
+        answer, extracted = found.answer, found.extracted
         problem = extracted.problem or Problem.PROSE
         latest = Round(coming.number, problem=problem, answer=answer.text, model=answer.model)
         step = decide(self._rules, task.policy, (*rounds, latest), checked=bool(task.check))
@@ -330,6 +294,11 @@ class Generating:
             "cost_usd": cost,
             "scripted": scripted,
         }
+
+
+def draft_of(found: Found, code: str) -> Draft:
+    """The program as a job keeps it until it has run."""
+    return Draft(code, found.answer.model, choice=found.answer.choice)
 
 
 def given_to(job: ClaimedJob) -> Given:

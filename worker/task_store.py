@@ -85,9 +85,19 @@ class TaskStore:
 
     def record_call(self, job: ClaimedJob, call: dict[str, Any]) -> bool:
         """Record a call and what it cost, whether or not the lease holds; whether it does."""
-        values: dict[str, Any] = dict(_columns({"id": new_id(), "job_id": job.id, **call}))
-        priced = call.get("cost_usd") is not None or not call.get("answer")
-        row = self._store.first(statements.RECORD_CALL, {**values, "b_priced": priced, "b_token": job.token})
+        return self._record(_call_values(job, call))
+
+    def record_and_hand_over(self, job: ClaimedJob, call: dict[str, Any], draft: Draft) -> bool:
+        """The same for an answer that has a program: it is queued for a sandbox with it."""
+        values = _call_values(job, call)
+        more = {"b_id": job.id, "b_round": call["round"], "b_draft": json_text(draft.as_dict())}
+        if self._store.first(statements.RECORD_AND_HAND_OVER, {**values, **more}) is not None:
+            return True
+        self._record(values)  # it was paid for all the same
+        return False
+
+    def _record(self, values: dict[str, Any]) -> bool:
+        row = self._store.first(statements.RECORD_CALL, values)
         return row is not None and bool(row.mine)
 
     def answers(self, job_id: UUID) -> list[Row[Any]]:
@@ -144,6 +154,12 @@ class TaskStore:
             "b_stderr": stderr,
         }
         self._store.first(statements.KEEP_RESULT, values)
+
+
+def _call_values(job: ClaimedJob, call: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(_columns({"id": new_id(), "job_id": job.id, **call}))
+    priced = call.get("cost_usd") is not None or not call.get("answer")
+    return {**values, "b_priced": priced, "b_token": job.token}
 
 
 def _columns(call: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -72,19 +72,6 @@ class Counting:
         return generated
 
 
-class Mortal(TaskStore):
-    """Dies the first time that a program is known and its job not yet moved."""
-
-    dies = False
-
-    def hand_over(self, *args: object, **values: object) -> bool:
-        """See the class."""
-        if self.dies:
-            self.dies = False
-            raise Dies
-        return super().hand_over(*args, **values)  # type: ignore[arg-type]
-
-
 def claim(store: Store, jobs_table: Jobs, job_id: UUID) -> ClaimedJob:
     """Take a job for a model's step, from a worker that is gone."""
     jobs_table.expire(job_id)
@@ -93,22 +80,40 @@ def claim(store: Store, jobs_table: Jobs, job_id: UUID) -> ClaimedJob:
     return job
 
 
-@pytest.mark.parametrize("boundary", ["stored", "hand_over"])
-def test_a_stored_answer_is_not_asked_for_again(
-    jobs_table: Jobs,
-    database_url: str,
-    redis_url: str,
-    model: str,
-    boundary: str,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_program_is_handed_over_with_its_answer(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(database_url, threads=2)
-    tasks = Mortal(store)
-    tasks.dies = boundary == "hand_over"
+    tasks = TaskStore(store)
     bell = Bell(celery_app(redis_url), redis_url)
-    models = Counting(model, redis_url, tasks, monkeypatch, dies_after=int(boundary == "stored"))
+    models = Counting(model, redis_url, tasks, monkeypatch, dies_after=1)
     generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
     job_id = add_task(jobs_table, "[scripted:right] greet")
+    first = claim(store, jobs_table, job_id)
+    assert first.task is not None
+    with pytest.raises(Dies):
+        generating.do(first, first.task)
+    row = jobs_table.get(job_id)
+    assert (row.state, row.next_state, row.round, row.lease_token) == ("queued", "running", 1, None)
+    assert "hello" in row.draft["code"]
+    (call,) = calls_of(jobs_table, job_id)
+    assert row.cost_usd == call.cost_usd == Decimal(row.draft["cost_usd"])
+    assert row.draft["scripted"] is True
+    models.closing.close()
+    bell.close()
+    store.close()
+
+
+def test_a_stored_answer_is_not_asked_for_again(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cut off, and has no program."""
+    store = Store(database_url, threads=2)
+    tasks = TaskStore(store)
+    bell = Bell(celery_app(redis_url), redis_url)
+    models = Counting(model, redis_url, tasks, monkeypatch, dies_after=1)
+    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    job_id = add_task(jobs_table, "[scripted:slow-to-shorten] print it")
     first = claim(store, jobs_table, job_id)
     assert first.task is not None
     with pytest.raises(Dies):
@@ -119,10 +124,9 @@ def test_a_stored_answer_is_not_asked_for_again(
     generating.do(second, second.task)
     row = jobs_table.get(job_id)
     assert (row.state, row.next_state, row.round) == ("queued", "running", 1)
-    assert "hello" in row.draft["code"]
-    assert "stored before a worker was lost" in row.draft["choice"]["reason"]
-    assert (models.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
-    assert row.cost_usd == calls_of(jobs_table, job_id)[0].cost_usd
+    calls = calls_of(jobs_table, job_id)
+    assert ([call.finish for call in calls], asked(model)) == (["length", "stop"], 2)
+    assert row.cost_usd == sum(call.cost_usd for call in calls) == Decimal(row.draft["cost_usd"])
     models.closing.close()
     bell.close()
     store.close()
@@ -223,8 +227,11 @@ def test_what_a_worker_that_lost_its_lease_was_answered_is_kept_for_the_next(
     row = jobs_table.get(job_id)
     assert (row.state, row.lease_token, row.round) == ("generating", second.token, 0)
     generating.do(second, second.task)
-    assert jobs_table.get(job_id).next_state == "running"
-    assert (models.count, asked(model)) == (1, 1)
+    row = jobs_table.get(job_id)
+    assert (row.next_state, row.round) == ("running", 1)
+    assert "stored before a worker was lost" in row.draft["choice"]["reason"]
+    assert (models.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
+    assert row.cost_usd == calls_of(jobs_table, job_id)[0].cost_usd == Decimal(row.draft["cost_usd"])
     models.closing.close()
     bell.close()
     store.close()

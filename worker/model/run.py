@@ -142,7 +142,7 @@ class Run:
             asked = await self._send(candidate, ticket, held, waited_s)
             report, cost = self._report(asked), asked.record.cost_usd or cost
             leaving = asyncio.ensure_future(self._leave(ticket, report, held, cost))  # while the call is stored
-            await self._keep(asked.record)
+            await self._keep(asked.record, asked.answer, candidate.reason)
             if asked.answer is not None:
                 await self._put(candidate, asked.answer)
             return asked
@@ -218,16 +218,18 @@ class Run:
 
     # --- records and kept answers
 
-    async def _keep(self, record: CallRecord) -> None:
+    async def _keep(self, record: CallRecord, answer: ModelAnswer | None, reason: str) -> None:
         """Have a call stored before anything else happens with it."""
         self._ledger.add(record)
         self._tools.stats.count(record)
         if (on_call := self._want.on_call) is not None:
-            await self._hand(lambda: on_call(record))
+            generated = None if answer is None else self._ledger.generated(answer, reason)
+            await self._hand(lambda: on_call(record, generated))
 
     async def _reuse(self, answer: ModelAnswer, status: CallStatus, took_s: float, reason: str) -> Generated:
         number = len(self._ledger.calls) + 1
-        await self._keep(question.reused(answer, status, self._want, number=number, took_s=took_s))
+        record = question.reused(answer, status, self._want, number=number, took_s=took_s)
+        await self._keep(record, answer, reason)
         return self._ledger.generated(answer, reason)
 
     async def _kept(self, candidate: Candidate) -> ModelAnswer | None:

@@ -104,9 +104,9 @@ class Want:
     may_queue: bool = True  # where no model can be had now, `Queued` instead of `ModelsFailed`
     deadline_s: float = 600.0
 
-    #: Called in the thread that called `generate`, for every call, before anything uses its answer. What it
-    #: raises ends `generate`.
-    on_call: Callable[[CallRecord], None] | None = None
+    #: Called in the thread that called `generate`, for every call, before anything uses its answer; with what
+    #: `generate` will return, if this call gave it. What it raises ends `generate`.
+    on_call: "OnCall | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,9 @@ class Generated:
     def cached(self) -> bool:
         """Whether nothing was asked for it."""
         return self.calls[-1].status is CallStatus.CACHED
+
+
+OnCall = Callable[[CallRecord, Generated | None], None]
 
 
 @dataclass(eq=False)

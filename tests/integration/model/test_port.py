@@ -11,23 +11,25 @@ from tests.harness import eventually
 from tests.integration.model import parties
 from tests.integration.model.ports import GEMINI, GPT, Open, in_turn, want
 from tests.integration.model.vendor import Reply, Vendor, gateway, gateways
-from worker.model.port import CallRecord, CallStatus, DeadlinePassed, Models, ModelsFailed, Queued
+from worker.model.port import CallRecord, CallStatus, DeadlinePassed, Generated, Models, ModelsFailed, Queued
 from worker.model.types import Failure
 
 # --- one call
 
 
 def test_an_answer_and_its_record(models: Open, vendor: Vendor) -> None:
-    stored: list[tuple[CallRecord, str]] = []
+    stored: list[tuple[CallRecord, Generated | None, str]] = []
+
+    def store(record: CallRecord, generated: Generated | None) -> None:
+        stored.append((record, generated, threading.current_thread().name))
+
     port = models()
-    got = port.generate(
-        want(temperature=0.1, on_call=lambda record: stored.append((record, threading.current_thread().name)))
-    )
+    got = port.generate(want(temperature=0.1, on_call=store))
     assert got.answer.text == "print(42)"
     assert (got.choice.model, got.choice.gateway, got.choice.skipped) == (GPT, "vendor", ())
     assert got.choice.reason == "gpt-4.1 was asked for"
     (record,) = got.calls
-    assert stored == [(record, threading.current_thread().name)]
+    assert stored == [(record, got, threading.current_thread().name)]
     assert (record.status, record.number, record.retry) == (CallStatus.OK, 1, 0)
     assert record.model_version == "gpt-4.1-v1"
     assert record.price is not None
@@ -43,7 +45,7 @@ def test_what_storing_raises_ends_it(models: Open) -> None:
     class LeaseLost(Exception):
         pass
 
-    def lost(_: CallRecord) -> None:
+    def lost(*_: object) -> None:
         raise LeaseLost
 
     port = models()
