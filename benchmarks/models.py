@@ -3,8 +3,9 @@ model and its program. The model is a scripted one, in a process of its own on t
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _tasks(pace: Pace, service: Service) -> Found:
     # Each has words of its own: equal questions would be a case for the caches.
     tasks = [_task(service, f"[scripted:right] number {number}") for number in range(WARM + pace.tasks)]
     answers = in_turn(service.address, tasks)[WARM:]
-    model, program, rest = [], [], []
+    model, program, rest, overhead = [], [], [], []
     with httpx.Client(
         base_url="http://{}:{}".format(*service.address),
         headers={"Authorization": f"Bearer {service.key}"},
@@ -106,13 +107,21 @@ def _tasks(pace: Pace, service: Service) -> Found:
             model.append(model_ms)
             program.append(program_ms)
             rest.append(answer.ms - model_ms - program_ms)
+            overhead.append(_lifetime_ms(answer.job) - model_ms - program_ms)
     reused = sum(bool(answer.job["usage"]["sandbox_reused"]) for answer in answers)
     yield Measurement.of_times(
         "models.task", "HTTP: a task, recycled cell, one client", [each.ms for each in answers], reused=reused
     )
     yield Measurement.of_times("models.task.model", "  of which its model", model)
     yield Measurement.of_times("models.task.program", "  of which its program, in the sandbox", program)
-    yield Measurement.of_times(targets.TASK, "  of which everything else", rest)
+    yield Measurement.of_times("models.task.rest", "  of which everything else", rest)
+    yield Measurement.of_times(targets.TASK, "  of which everything else until its result is written", overhead)
+
+
+def _lifetime_ms(job: Mapping[str, Any]) -> float:
+    """From a job's acceptance to its result by the database: without the ways of request and answer."""
+    created, finished = (datetime.fromisoformat(job[name]) for name in ("created_at", "finished_at"))
+    return (finished - created) / timedelta(milliseconds=1)
 
 
 def _cached(pace: Pace, service: Service) -> Found:

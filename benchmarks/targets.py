@@ -124,7 +124,7 @@ TARGETS = (
     Target("Rust: compiled hello in a waiting cell, against bare", "x", 1.2, True, warm_to_bare("rust")),
     Target("gateway client, added to a bare call, p50", "ms", 5, True, lambda d: _worst(d, ADDED_BY_CLIENT)),
     Target("whole way to a model, added to a bare call, p50", "ms", 50, True, lambda d: d.time(ADDED_BY_ALL)),
-    Target("task, without its model's and its program's time, p50", "ms", 20, True, lambda d: d.time(TASK)),
+    Target("task to its result, without model and program, p50", "ms", 20, True, lambda d: d.time(TASK)),
     Target("cached computation over HTTP, p50", "ms", 50, True, lambda d: d.time(CACHED_RUN)),
     Target("cached answer of a model, p50", "ms", 5, True, lambda d: d.time(CACHED_ANSWER)),
     Target("busy programs dead after their limit, p99", "ms", 1000, True, lambda d: d.time(KILLED, "p99")),
