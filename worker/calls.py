@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from domain.tasks import Draft
 from telemetry import traces, words
 from worker import meters
+from worker.model.extract import Extracted
 from worker.model.types import Finish
 from worker.model.want import CallRecord, CallStatus, Choice, Generated
 
@@ -17,6 +19,20 @@ class Answer:
     finish: str
     model: str
     choice: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of a question; `handed_over`: the job waits for a sandbox already, with this program."""
+
+    answer: Answer
+    extracted: Extracted
+    handed_over: bool = False
+
+
+def draft_of(found: Found, code: str) -> Draft:
+    """The program as a job keeps it until it has run."""
+    return Draft(code, found.answer.model, choice=found.answer.choice)
 
 
 def answer_of(generated: Generated) -> Answer:

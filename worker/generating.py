@@ -7,7 +7,6 @@ and asks only for what is missing.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from domain.states import Outcome, State
 from domain.tasks import Draft, Reason
 from worker import faults
 from worker.broker import Bell
-from worker.calls import Answer, answer_of, call_columns, stored_answer, tell
+from worker.calls import Answer, Found, answer_of, call_columns, draft_of, stored_answer, tell
 from worker.claimed import ClaimedJob, ClaimedTask
 from worker.history import NO_CODE, ended, rounds_of
 from worker.model import reading
@@ -50,15 +49,6 @@ class Generates(Protocol):
 
 class LeaseLost(Exception):
     """Somebody else has the job; the answer is stored for them."""
-
-
-@dataclass(slots=True)
-class Found:
-    """What came of a question; `handed_over`: the job waits for a sandbox already, with this program."""
-
-    answer: Answer
-    extracted: Extracted
-    handed_over: bool = False
 
 
 class Generating:
@@ -190,7 +180,11 @@ class Generating:
             nonlocal found
             if generated is not None:
                 answer = answer_of(generated)
-                found = Found(answer, self._extracted(question.job, answer))
+                try:
+                    found = Found(answer, self._extracted(question.job, answer))
+                except Exception:
+                    self._record(question, record)  # whatever it is, it was paid for
+                    raise
             self._record(question, record, found)
 
         wants = list(self._wanting.all_of(question, called))
@@ -294,11 +288,6 @@ class Generating:
             "cost_usd": cost,
             "scripted": scripted,
         }
-
-
-def draft_of(found: Found, code: str) -> Draft:
-    """The program as a job keeps it until it has run."""
-    return Draft(code, found.answer.model, choice=found.answer.choice)
 
 
 def given_to(job: ClaimedJob) -> Given:

@@ -132,6 +132,31 @@ def test_a_stored_answer_is_not_asked_for_again(
     store.close()
 
 
+def test_an_answer_that_cannot_be_read_is_stored_all_the_same(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    store = Store(database_url, threads=2)
+    tasks = TaskStore(store)
+    bell = Bell(celery_app(redis_url), redis_url)
+    models = Counting(model, redis_url, tasks, monkeypatch)
+    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    job_id = add_task(jobs_table, "[scripted:right] greet")
+    job = claim(store, jobs_table, job_id)
+    assert job.task is not None
+    with monkeypatch.context() as broken:
+        broken.setattr("worker.generating.extract", fails)
+        with pytest.raises(RecursionError):
+            generating.do(job, job.task)
+    (call,) = calls_of(jobs_table, job_id)
+    assert "hello" in call.answer
+    models.closing.close()
+    bell.close()
+    store.close()
+
+
 def test_notes_on_a_long_task_are_not_asked_for_again(
     jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
