@@ -85,7 +85,8 @@ def connect(contract: Contract, key: str) -> Iterator[Callable[..., httpx.Client
 
 @pytest.fixture
 def client(server: Server, connect: Callable[..., httpx.Client]) -> httpx.Client:
-    """A client with a key."""
+    """A client with a key. What workers of the test before offered is forgotten: /readyz looks at once."""
+    httpx.get(f"{server.url}/readyz")
     return connect(server.url)
 
 
