@@ -304,7 +304,8 @@ def test_usage(engine: docker.DockerClient, image: str) -> None:
     decision, ending = run_once(code)
     assert decision.verdict is Verdict.OK
     assert ending.peak_bytes is not None
-    assert 100 * MB <= ending.peak_bytes < 130 * MB
+    # Pages that the interpreter had before, and uses again, are not charged a second time.
+    assert 99 * MB <= ending.peak_bytes < 130 * MB
     assert ending.cpu_s is not None
     assert 0.3 <= ending.cpu_s < 3
     assert ending.wall_s >= 0.3
