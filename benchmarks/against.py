@@ -10,6 +10,7 @@ An earlier revision runs with the packages of this checkout. It must be one that
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from benchmarks.load import in_turn, load, request
 from benchmarks.run import RESULTS, ROOT
 from benchmarks.service import Service
 from benchmarks.stats import percentile
+from retort import commands
 from worker.sandbox.engine import Engine
 
 EARLIER, OURS, GUARDED = "earlier", "ours", "ours, all quotas, idempotency keys"
@@ -132,7 +134,9 @@ def _say(line: str) -> None:
 def _run(engine: Engine, revision: str, rounds: int, requests: int, seconds: float) -> tuple[Figures, Figures]:
     with ExitStack() as closing:
         house = closing.enter_context(checkout(revision))
-        _say(f"both services are started; an image that {revision} had is built first, if it is not there")
+        _say(f"building the images that {revision} had, if they are not there; then both services are started")
+        images = commands.python("worker.sandbox.images", "build", "--quiet")
+        subprocess.run(images, cwd=house, env=os.environ | {"PYTHONPATH": str(house)}, check=True)
         earlier = closing.enter_context(Service(house=house))
         ours = closing.enter_context(Service())
         asks: dict[str, Ask] = {
