@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ BY_HAND = (
 
 
 def ensure(say: Callable[[str], None]) -> None:
-    """Return once the engine knows the runtime `runsc`.
+    """Return once the engine knows the runtime `runsc`, and has its program.
 
     Raises:
         EngineError: it cannot be made to; the message says what a person can do.
@@ -84,9 +84,21 @@ def _registered() -> bool:
     except DockerException as reason:
         raise EngineError(f"no container engine answers: {reason}") from None
     try:
-        return "runsc" in (client.info().get("Runtimes") or {})
+        return has_runsc(client.info().get("Runtimes") or {})
     finally:
         client.close()
+
+
+def has_runsc(runtimes: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the engine can start containers with it, by what it says of its runtimes.
+
+    It keeps an entry whose program was removed from the machine since. Of another machine's programs we know
+    nothing, and believe the entry.
+    """
+    if "runsc" not in runtimes:
+        return False
+    path = str(runtimes["runsc"].get("path") or "runsc")
+    return bool(os.environ.get("DOCKER_HOST")) or shutil.which(path) is not None
 
 
 def _install(say: Callable[[str], None]) -> str:

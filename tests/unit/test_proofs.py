@@ -1,6 +1,7 @@
 """What `retort doctor` makes of the worker's findings, and what `retort engine gvisor` writes."""
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,17 @@ def test_the_engines_configuration_keeps_what_it_has() -> None:
     assert after["runtimes"]["crun"] == {"path": "/usr/bin/crun"}
     assert "--platform=ptrace" in after["runtimes"]["runsc"]["runtimeArgs"]
     assert before["runtimes"] == {"crun": {"path": "/usr/bin/crun"}}
+
+
+def test_a_runtime_whose_program_was_removed_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine keeps the entry, and fails only when it starts a container."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    assert not gvisor.has_runsc({"runc": {"path": "runc"}})
+    assert gvisor.has_runsc({"runsc": {"path": sys.executable}})
+    gone = {"runsc": {"path": "/nowhere/runsc"}}
+    assert not gvisor.has_runsc(gone)
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")  # whose programs are not ours to see
+    assert gvisor.has_runsc(gone)
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
