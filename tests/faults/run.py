@@ -10,9 +10,12 @@ import logging
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,9 +70,10 @@ class Row:
 class Runner:
     """Runs entries on a stack, which is raised anew after a failure."""
 
-    def __init__(self, engine: docker.DockerClient, hosts: int) -> None:
-        self._engine = engine
+    def __init__(self, hosts: int, stop: threading.Event) -> None:
+        self._engine = docker.from_env()
         self._hosts = hosts
+        self._stop = stop
         self._closing = ExitStack()
         self._stack: Stack | None = None
         self._folder: Path | None = None
@@ -96,9 +100,11 @@ class Runner:
             print(f"  logs are in {self._folder}", flush=True)
 
     def run(self, fault: Fault, seeds: Iterable[int]) -> Row:
-        """One entry, once for each seed."""
+        """One entry, once for each seed; fewer if told to stop."""
         row = Row(fault)
         for seed in seeds:
+            if self._stop.is_set():
+                break
             try:
                 trial = Trial(self._raised(), seed)
                 took = fault.inject(trial)
@@ -128,13 +134,78 @@ class Runner:
         return row
 
 
+class Suite:
+    """Entries, and what came of them, on one stack or on several side by side."""
+
+    def __init__(self, faults: Sequence[Fault], seeds: Sequence[int], hosts: int) -> None:
+        self._waiting = deque(faults)
+        self._seeds = seeds
+        self._hosts = hosts
+        self._stop = threading.Event()
+        self._runners: list[Runner] = []
+        self._rows: list[Row] = []
+        self._done = threading.Lock()
+
+    def run(self, stacks: int, after_each: Callable[[], None]) -> None:
+        """Run all, so many at a time; `after_each` is called once for each row, never twice at a time."""
+        self._runners = [Runner(self._hosts, self._stop) for _ in range(stacks)]
+        with ThreadPoolExecutor(stacks) as threads:
+            under_way = [threads.submit(self._take_turns, runner, after_each) for runner in self._runners]
+            try:
+                for each in under_way:
+                    each.result()
+            finally:  # also where somebody presses Ctrl-C: what runs ends first
+                self._stop.set()
+
+    def _take_turns(self, runner: Runner, after_each: Callable[[], None]) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    fault = self._waiting.popleft()
+                except IndexError:
+                    break
+                began = time.monotonic()
+                row = runner.run(fault, self._seeds)
+                said = row.not_here or f"{row.right} of {row.repetitions} right"
+                with self._done:
+                    self._rows.append(row)
+                    print(f"{fault.name}: {said}, {time.monotonic() - began:.0f} s", flush=True)
+                    after_each()
+        finally:
+            runner.close()
+
+    @property
+    def rows(self) -> list[Row]:
+        """In the table's order."""
+        return sorted(self._rows, key=lambda row: _order(row.fault))
+
+    @property
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Median, p95 and worst of each figure."""
+        every: dict[str, list[float]] = {}
+        for runner in self._runners:
+            for name, values in list(runner.figures.items()):
+                every.setdefault(name, []).extend(values)
+        return summed_up(every)
+
+    @property
+    def wrong(self) -> list[str]:
+        """All that was wrong, one sentence each."""
+        of_rows = [f"{row.fault.name}: {sentence}" for row in self.rows for sentence in row.wrong]
+        return of_rows + [sentence for runner in self._runners for sentence in runner.left]
+
+
+def _order(fault: Fault) -> tuple[bool, str]:
+    return fault.row in LAST, fault.name
+
+
 def chosen(only: str) -> list[Fault]:
     """The entries that are named, by row or in full, or all.
 
     Raises:
         SystemExit: there is none of a name.
     """
-    found = sorted(FAULTS.values(), key=lambda each: (each.row in LAST, each.name))
+    found = sorted(FAULTS.values(), key=_order)
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if not any(name in (each.name, each.row) for each in found):
@@ -172,7 +243,7 @@ def keep(path: Path, rows: Sequence[Row], figures: dict[str, dict[str, float]]) 
     if path.exists():
         kept = json.loads(path.read_text())
     kept["lease_s"] = LEASE_S
-    kept["rows"] |= {row.fault.name: row.as_dict() for row in rows}
+    kept["rows"] |= {row.fault.name: row.as_dict() for row in rows if row.repetitions or row.not_here}
     kept["rows"] = dict(sorted(kept["rows"].items()))
     kept["figures"] |= figures
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
@@ -185,31 +256,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="rows or entries, with commas between: F01,F03.claimed")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first repetition")
     parser.add_argument("--hosts", type=int, default=2, choices=(2, 3), help="workers")
+    parser.add_argument("--stacks", type=int, default=1, help="services that are hurt at the same time")
     parser.add_argument("--keep", type=Path, default=None, help=f"file for the figures, such as {RESULTS.name}")
     given = parser.parse_args(arguments)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    faults = chosen(given.only)
-    runner = Runner(docker.from_env(), given.hosts)
-    rows: list[Row] = []
-    try:
-        for fault in faults:
-            began = time.monotonic()
-            row = runner.run(fault, range(given.seed, given.seed + given.times))
-            rows.append(row)
-            said = row.not_here or f"{row.right} of {row.repetitions} right"
-            print(f"{fault.name}: {said}, {time.monotonic() - began:.0f} s", flush=True)
-    finally:
-        runner.close()
-        figures = summed_up(runner.figures)
+    suite = Suite(chosen(given.only), range(given.seed, given.seed + given.times), given.hosts)
+
+    def after_each() -> None:
         if given.keep is not None:
-            keep(given.keep, rows, figures)
-    print(f"\n{table(rows)}\n")
-    for name, each in figures.items():
+            keep(given.keep, suite.rows, suite.figures)
+
+    suite.run(given.stacks, after_each)
+    print(f"\n{table(suite.rows)}\n")
+    for name, each in suite.figures.items():
         print(f"{name}: median {each['median_s']} s, p95 {each['p95_s']} s, worst {each['worst_s']} s")
     if not given.only:
         for name, where in ELSEWHERE.items():
             print(f"{name}: {where}")
-    wrong = [f"{row.fault.name}: {sentence}" for row in rows for sentence in row.wrong] + runner.left
+    wrong = suite.wrong
     for sentence in wrong:
         print(f"WRONG {sentence}")
     print("failed" if wrong else "passed")
