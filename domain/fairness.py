@@ -7,7 +7,10 @@ oldest. So a caller with 10,000 jobs in the queue delays another's by no more th
 
 Fair claims are made one at a time, under a lock of the database, so that each sees the one before. That also
 keeps callers within the number of jobs that they may run at a time. A job that is claimed as it comes, of such
-a caller, needs no more than that its caller's other claims wait, and that no fair claim is made meanwhile.
+a caller, needs no more than that its caller's other claims wait, and that no fair claim is made meanwhile; and
+not even that while its caller is far from that number.
+
+Sessions that claim are to be planned as `domain.sessions.PLANNED` has it.
 """
 
 from uuid import UUID
@@ -46,19 +49,8 @@ FRESH_S = 0.25
 #: Number of the database's lock under which fair claims are made.
 FAIR_LOCK = 0x66616972
 
-#: Wishes that hold until the end of the transaction: that what follows be planned to read indexes alone, in the
-#: order that they have, and be planned once. What the planner believes of a queue is old by as many jobs as
-#: came and went since it last looked; its work, done for each claim, would be three times that of the claim.
-_PLANNED = (
-    func.set_config("enable_seqscan", "off", True),
-    func.set_config("enable_bitmapscan", "off", True),
-    func.set_config("enable_sort", "off", True),
-    func.set_config("enable_incremental_sort", "off", True),
-    func.set_config("plan_cache_mode", "force_generic_plan", True),
-)
-
 #: Held until the end of the transaction.
-LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK), *_PLANNED)
+LOCK: Executable = select(func.pg_advisory_xact_lock(FAIR_LOCK))
 
 #: As it stands in the indexes of waiting jobs: of a parameter a plan that is made once knows nothing.
 _queued = jobs.c.state == literal_column(f"'{State.QUEUED}'", String)
@@ -89,12 +81,32 @@ def _same_queue() -> ColumnElement[bool]:
 
 _fresh: ColumnElement[bool] = jobs.c.rung_at > func.now() - text(f"interval '{FRESH_S} seconds'")
 _mine = callers.c.id == jobs.c.caller_id
-_unlimited = exists().where(_mine, callers.c.most_running.is_(None))
+_others = jobs.alias("others")
+_runs_now = (
+    select(func.count())
+    # Spelt so that what all callers run is read, and not all that one of them ever ran.
+    .where(
+        func.nullif(_others.c.caller_id, UUID(int=0)) == jobs.c.caller_id, _others.c.lease_token.is_not(None)
+    )
+    .correlate(jobs)  # two levels up, where it is not looked for unless told
+    .scalar_subquery()
+)
 
-#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number.
+#: A caller with so many places free is claimed for without a lock: more claims of it would have to be made
+#: within the same millisecond or two to bring it above its limit.
+FAR = 64
+
+#: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run any number, or
+#: far more than it runs.
 CLAIM_FRESH: Executable = (
     update(jobs)
-    .where(JOB_OF_CLAIM, _still_queued, SERVED, _fresh, _unlimited)
+    .where(
+        JOB_OF_CLAIM,
+        _still_queued,
+        SERVED,
+        _fresh,
+        exists().where(_mine, or_(callers.c.most_running.is_(None), callers.c.most_running > _runs_now + FAR)),
+    )
     .values(CLAIM_VALUES)
     .returning(*CLAIMED_COLUMNS)
 )
@@ -108,26 +120,13 @@ LOCK_CALLER: Executable = (
     select(
         func.pg_advisory_xact_lock_shared(FAIR_LOCK),
         func.pg_advisory_xact_lock(_CALLER_LOCKS, func.hashtext(cast(jobs.c.caller_id, String))),
-        *_PLANNED,
     )
     .select_from(jobs.join(callers, _mine))
     .where(JOB_OF_CLAIM, callers.c.most_running.is_not(None))
 )
 
-_others = jobs.alias("others")
-_runs_now = (
-    select(func.count())
-    # Spelt so that what all callers run is read, and not all that one of them ever ran.
-    .where(
-        func.nullif(_others.c.caller_id, UUID(int=0)) == jobs.c.caller_id, _others.c.lease_token.is_not(None)
-    )
-    .correlate(jobs)  # two levels up, where it is not looked for unless told
-    .scalar_subquery()
-)
-_limited = exists().where(_mine, callers.c.most_running.is_not(None))
-
 #: id, token, worker, states -> the job, if it was queued a moment ago, and its caller may run one more;
-#: `limited`: may run a certain number at a time. To be run after `LOCK_CALLER`.
+#: `most`: so many at a time, None for any number. To be run after `LOCK_CALLER`.
 CLAIM_FRESH_LIMITED: Executable = (
     update(jobs)
     .where(
@@ -138,7 +137,7 @@ CLAIM_FRESH_LIMITED: Executable = (
         exists().where(_mine, or_(callers.c.most_running.is_(None), callers.c.most_running > _runs_now)),
     )
     .values(CLAIM_VALUES)
-    .returning(*CLAIMED_COLUMNS, _limited.label("limited"))
+    .returning(*CLAIMED_COLUMNS, select(callers.c.most_running).where(_mine).scalar_subquery().label("most"))
 )
 
 _most = bindparam("b_most", type_=Integer)
@@ -241,12 +240,12 @@ def _claim_fairly() -> Executable:
         .values(CLAIM_VALUES)
         .returning(
             *CLAIMED_COLUMNS,
-            fairest.c.most_running.is_not(None).label("limited"),
+            fairest.c.most_running.label("most"),
             case((_fresh, False), else_=True).label("waited"),
         )
     )
 
 
-#: id, token, worker, states -> the job that is next; `limited`: its caller may run a certain number at a time;
-#: `waited`: for longer than `FRESH_S`. To be run after `LOCK`.
+#: id, token, worker, states -> the job that is next; `most`: so many its caller may run at a time; `waited`:
+#: for longer than `FRESH_S`. To be run after `LOCK`.
 CLAIM_FAIRLY: Executable = _claim_fairly()

@@ -72,7 +72,7 @@ class Steps:
             with telling.step(job, self._claimed_at - began):
                 self._step(job)
         finally:
-            if job.limited:
+            if self._store.pressed(job, began):
                 self._room_for_one(job)
 
     def _room_for_one(self, job: ClaimedJob) -> None:

@@ -51,6 +51,8 @@ def celery_app(redis_url: str) -> Celery:
             # Else the transport notes each message in Redis until it is acknowledged, four commands a job, to
             # hand it out again an hour after its worker died. Our sweeper rings after seconds.
             "ack_emulation": False,
+            # Each queue is one list: without this the transport asks for four of each, one for each priority.
+            "priority_steps": [0],
             "queue_order_strategy": f"{__name__}:BatchLast",
             "socket_connect_timeout": TIMEOUT_S,
             "socket_keepalive": True,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from domain.bell import LEASE_S
-from domain.sessions import OPTIONS
+from domain.sessions import CLAIMING, OPTIONS
 from worker.hot import Hot
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,7 @@ class Connections:
         self._threads = min(threads, SHARED) if share else threads
         threads = self._threads
         self.durable = create_engine(url, pool_size=threads + 1, max_overflow=0, **common)
-        # A claim that a crash of the database forgets leaves the job queued: it runs again, and the first
-        # runner's result is refused by its token. So claims and heartbeats need not wait for the disk.
-        hasty = {**common, "connect_args": {**CONNECT, "options": f"{OPTIONS} -c synchronous_commit=off"}}
+        hasty = {**common, "connect_args": {**CONNECT, "options": CLAIMING}}
         self.hasty = create_engine(url, pool_size=threads + 1, max_overflow=0, **hasty)
         self.hot = Hot(self.durable, keep=not share)
         self.hot_hasty = Hot(self.hasty, keep=not share)

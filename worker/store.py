@@ -3,6 +3,7 @@
 A method that writes for a job names the lease token; False means that the lease was lost and nothing changed.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,9 +41,11 @@ class Store:
         self._reserved = self.connections.reserved
         self._sweeping = self.connections.sweeping
         # Guesses at what the next message will find, each claim is right by itself: that others wait, and that
-        # its caller may run a certain number at a time.
+        # its caller may never run so many that its jobs are claimed without a lock.
         self._backlog = False
         self._limited = False
+        # When a caller was last seen that may run a certain number at a time, and is not far from it.
+        self._pressed: dict[UUID, float] = {}
 
     def close(self) -> None:
         """Close every connection."""
@@ -95,17 +98,30 @@ class Store:
                 return job_of(row, token)
             row = self._hot_hasty.first_under(fairness.LOCK_CALLER, fairness.CLAIM_FRESH_LIMITED, values)
             if row is not None:
-                self._limited = row.limited
-                return replace(job_of(row, token), limited=row.limited)
+                self._limited = row.most is not None and row.most <= fairness.FAR
+                return self._taken(row, token)
             if self._superfluous(values, depths()):
                 return None
         for _ in range(2):  # what was chosen may just have been claimed as fresh
             row = self._hot_hasty.first_under(fairness.LOCK, fairness.CLAIM_FAIRLY, values)
             if row is not None:
                 self._backlog = row.waited
-                return replace(job_of(row, token), limited=row.limited)
+                return self._taken(row, token)
         self._backlog = False
         return self._reclaim(values, token)
+
+    def _taken(self, row: Row[Any], token: UUID) -> ClaimedJob:
+        limited = row.most is not None
+        if limited:
+            self._pressed[row.caller_id] = time.monotonic()
+        return replace(job_of(row, token), limited=limited)
+
+    def pressed(self, job: ClaimedJob, since: float) -> bool:
+        """Whether, at a moment from `since` on (monotonic), a job of its caller may have been refused a place.
+
+        As far as this process saw; what another one refuses, and nobody rings for, is left to the sweeper.
+        """
+        return job.limited or self._pressed.get(job.caller_id, 0.0) >= since
 
     def _superfluous(self, values: dict[str, Any], depths: Mapping[str, int] | None) -> bool:
         """Whether a message may be dropped. `depths` from before: a job stored since has a message to come."""

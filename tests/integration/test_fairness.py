@@ -1,6 +1,7 @@
 """Which job a message leads to, when others wait; and how many a caller may run at a time."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import insert, text, update
+from sqlalchemy import Connection, Executable, insert, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from domain.bell import ALL_QUEUES
-from domain.fairness import CLAIM_FAIRLY, CLAIM_FRESH_LIMITED, LOCK, LOCK_CALLER, NEAR
+from domain.fairness import CLAIM_FAIRLY, CLAIM_FRESH, CLAIM_FRESH_LIMITED, FAR, LOCK, LOCK_CALLER, NEAR
 from domain.ids import new_id
+from domain.sessions import PLANNED
 from domain.states import Runtime, State
 from domain.tables.caller import callers, idempotency_keys
 from tests.harness import Jobs, attempt, eventually
@@ -201,7 +203,27 @@ def test_a_fresh_job_of_a_limited_caller_reads_what_runs_alone(store: Store, job
     assert read == 3  # itself, read and written, and the one that runs
     with jobs_table.engine.connect() as connection:
         row = connection.execute(CLAIM_FRESH_LIMITED, {**claim_of(second), "b_lease_s": 30}).one()
-    assert (row.id, row.limited) == (second, True)
+    assert (row.id, row.most) == (second, 2)
+
+
+def test_who_is_far_from_its_limit_is_claimed_for_without_a_lock(store: Store, jobs_table: Jobs) -> None:
+    """Until it is not far; then every end of its jobs is one that may have made room."""
+    many = caller(jobs_table, "many", FAR + 2)
+    ended: dict[str, Any] = {"state": "finished", "verdict": "ok", "finished_at": datetime.now(UTC)}
+    jobs_table.add_many(jobs_table.row(caller_id=many, **ended) for _ in range(500))
+    ids = waiting(jobs_table, many, 4, waited=False)
+    stay_fresh(jobs_table, ids)
+    began = time.monotonic()
+    far = [take(store, job_id) for job_id in ids[:2]]
+    assert [(job.id, job.limited) for job in far if job] == [(ids[0], False), (ids[1], False)]
+    assert far[0] is not None
+    assert not store.pressed(far[0], began)
+    assert rows_read(jobs_table, CLAIM_FRESH, claim_of(ids[2])) == 3  # itself, and those that run
+    near = take(store, ids[2])
+    assert near is not None
+    assert (near.id, near.limited) == (ids[2], True)
+    assert store.pressed(far[0], began)
+    assert not store.pressed(far[0], time.monotonic() + 1)
 
 
 def test_who_is_full_delays_nobody(store: Store, jobs_table: Jobs) -> None:
@@ -304,7 +326,7 @@ def test_the_plan_that_is_made_once_reads_waiting_jobs_alone(jobs_table: Jobs) -
     numbered: Any = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     statement: Any = CLAIM_FAIRLY
     with jobs_table.engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
-        connection.execute(LOCK)
+        planned(connection)
         plan = connection.exec_driver_sql(
             f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement.compile(dialect=numbered)}"
         ).scalar_one()
@@ -327,13 +349,23 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(part)
 
 
-def rows_read(jobs_table: Jobs, statement: Any, parameters: dict[str, Any], after: Any) -> int:
+def planned(connection: Connection) -> None:
+    """Have what follows in this transaction be planned as in a session that claims."""
+    for name, value in PLANNED.items():
+        connection.exec_driver_sql(f"SET LOCAL {name} = {value}")
+
+
+def rows_read(
+    jobs_table: Jobs, statement: Any, parameters: dict[str, Any], after: Executable | None = None
+) -> int:
     """How many rows of `jobs` a statement looks at, after another one in the same transaction."""
     engine = jobs_table.engine
     compiled = statement.compile(dialect=engine.dialect)
     values = {**compiled.params, **parameters}
     with engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
-        connection.execute(after, parameters)
+        planned(connection)
+        if after is not None:
+            connection.execute(after, parameters)
         explained = connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", values
         ).scalar_one()
