@@ -18,7 +18,7 @@ from retort_runner.job import Job
 from retort_runner.launch import Launch
 from retort_runner.prestart import Prestarted
 from retort_runner.privileges import drop_inheritable, kill_guests
-from retort_runner.reset import reset, seed
+from retort_runner.reset import END_S, reset, seed
 from retort_runner.zygote import Level, Zygote
 
 TYPE_CHECKING = False
@@ -190,6 +190,8 @@ class Runner:
 
     def _clean(self) -> str | None:
         """Make ready for another program: None, or what is left of the last one."""
+        for zygote in self.zygotes:
+            zygote.settle(END_S)
         left = reset(self.uid, {os.getpid()}.union(*(z.pids() for z in self.zygotes)))
         self.inputs, self.wanted = Inputs(self.uid), None
         return left

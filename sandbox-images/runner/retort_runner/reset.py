@@ -16,7 +16,7 @@ from retort_runner.privileges import AsGuest, kill_guests
 WRITABLE = ("/work", "/tmp", "/dev/shm", "/dev/mqueue")
 
 #: Seconds in which killed processes must be gone; one that hangs in the kernel costs the cell.
-_END_S = 3.0
+END_S = 3.0
 
 _WORK = "/work"
 _SEED = "/opt/retort/seed"
@@ -72,7 +72,7 @@ def _other(ours: set[int]) -> str | None:
 
 def _still_there(uid: int, ours: set[int]) -> str | None:
     """Wait for killed processes to die; one that does not is told of."""
-    deadline = time.monotonic() + _END_S
+    deadline = time.monotonic() + END_S
     while other := _other(ours):
         if time.monotonic() > deadline:
             return f"process {other} is still there"

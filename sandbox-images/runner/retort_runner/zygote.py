@@ -16,6 +16,7 @@ import gc
 import marshal
 import os
 import posix
+import select
 import sys
 import time
 
@@ -141,6 +142,15 @@ class Zygote:
         except OSError:
             return None
         return marshal.loads(message) if message else None
+
+    def settle(self, within_s: float) -> None:
+        """Wait until a program that told of its end itself is gone; for so long at the most."""
+        if self.owes:
+            poll = select.poll()
+            poll.register(self.channel, select.POLLIN)
+            if poll.poll(within_s * 1000):
+                self.owes = False
+                self.receive()
 
     def _ask(self, what: bytes) -> tuple[int, socket.socket] | None:
         if self.owes:
