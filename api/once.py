@@ -108,7 +108,7 @@ def key_of(request: Request) -> str | None:
 
 def fingerprint_of(request: Request) -> "hashlib._Hash":
     """The beginning of a fingerprint; what the body says is still to be added."""
-    return hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    return hashlib.sha256(f"{request.method} {request.scope['path']}\n".encode())
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ domain.limits.LimitError: timeout_s must be from 1 to 120 in the profile 'standa
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,10 @@ class Limits:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _LIMITS}  # `asdict` takes ten times as long
+
+
+_LIMITS = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)
