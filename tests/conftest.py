@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,18 @@ class Services:
     redis_url: str
 
 
-def migrate(database_url: str) -> None:
-    """Bring an empty database to the newest revision, as `retort up` does."""
+#: A process has one migration of Alembic's at a time.
+_MIGRATING = threading.Lock()
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Bring a database to the newest revision, as `retort up` does, or so many back (`-1`)."""
+    step = command.downgrade if revision.startswith("-") else command.upgrade
     config = Config(ROOT / "migrations" / "alembic.ini")
     engine = create_engine(database_url)
-    with engine.connect() as connection:
+    with _MIGRATING, engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        step(config, revision)
     engine.dispose()
 
 

@@ -12,17 +12,16 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from domain.bell import ALL_QUEUES
 from domain.states import State
+from tests.conftest import migrate
 from tests.faults.catalogue.workers import AGAIN_S, at_work
 from tests.faults.entries import Trial, fault
 from tests.faults.stack import LEASE_S
 from tests.faults.work import TWICE_S, Work, own
-from tests.harness import ROOT, Jobs, attempt, eventually
+from tests.harness import Jobs, attempt, eventually
 from worker.claimed import ClaimedJob
 from worker.store import Store
 
@@ -269,14 +268,9 @@ def migrated(trial: Trial) -> float:
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
-        config = Config(ROOT / "migrations" / "alembic.ini")
-        engine = create_engine(stack.postgres.url)
         began = time.monotonic()
-        for step, revision in ((command.downgrade, "-1"), (command.upgrade, "head")):
-            with engine.connect() as connection:
-                config.attributes["connection"] = connection
-                step(config, revision)
-        engine.dispose()
+        migrate(stack.postgres.url, "-1")
+        migrate(stack.postgres.url)
         trial.measure("migration back and forth", time.monotonic() - began)
         stop.set()
         asked.result(60)
