@@ -81,9 +81,9 @@ async def measure(
         left = await _waiting(session, heavy)
         await asyncio.sleep(length_s + 1)  # those that had places during the last trial end
         others = await _finished(session, heavy)
-    # Where nothing was under way, there is what a wait takes without anybody else.
-    least = max(times.waited_s for _, times in alone)
-    waits = [(times.waited_s, max(times.longest_s(others), least)) for _, times in beside]
+    # Where none was under way, as the batch was still being stored: the shortest that there was.
+    shortest = min(each.in_place_s for each in others)
+    waits = [(times.waited_s, times.longest_s(others) or shortest) for _, times in beside]
     return {
         "heavy_jobs": jobs,
         "heavy_job_s": length_s,
