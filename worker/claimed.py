@@ -56,7 +56,7 @@ class ClaimedJob:
     task: ClaimedTask | None = None  # None: plain code
     age_s: float = 0.0  # since it was submitted
     traceparent: str | None = None  # where it came from
-    limited: bool = False  # its caller is not far from what it may run, so its end makes room for another
+    limited: bool = False  # its caller may run a certain number, maybe near it: its end makes room for another
 
     @property
     def language_name(self) -> str:
