@@ -44,8 +44,8 @@ class Store:
         # its caller may never run so many that its jobs are claimed without a lock.
         self._backlog = False
         self._limited = False
-        # When a job was last taken of a caller that may run a certain number at a time, and may be near it; one entry
-        # for each such caller.
+        # When a job was last taken of a caller that may run a certain number at a time, and may be near it. One
+        # entry for each such caller.
         self._pressed: dict[UUID, float] = {}
 
     def close(self) -> None:
