@@ -281,17 +281,34 @@ def end_all(engine: docker.DockerClient, workers: Sequence[Worker]) -> None:
 
 
 def sweep(engine: docker.DockerClient, instance: str) -> None:
-    """Remove what is there of an instance, also what it was examining when it was killed."""
+    """Remove what is there of an instance, also what it was examining when it was killed.
+
+    Looks again until nothing is there: a container that the engine was creating appears after the first look.
+    """
     names = (instance, f"{instance}.posture")
-    left = [container for name in names for container in containers(engine, name)]
-    for container in left:
-        with suppress(docker.errors.NotFound):  # it was ending by itself
-            try:
-                engine.api.remove_container(container, force=True)
-            except docker.errors.APIError as e:
-                if e.status_code != 409:  # somebody removes it just now
-                    raise
-    eventually(lambda: not any(containers(engine, name) for name in names), "nothing of it is left")
+
+    def gone() -> bool:
+        left = [container for name in names for container in containers(engine, name)]
+        for container in left:
+            with suppress(docker.errors.NotFound):  # it was ending by itself
+                try:
+                    engine.api.remove_container(container, force=True)
+                except docker.errors.APIError as e:
+                    if e.status_code != 409:  # somebody removes it just now
+                        raise
+        return not left
+
+    eventually(gone, lambda: f"nothing is left of {instance}: {described(engine, names)}")
+
+
+def described(engine: docker.DockerClient, instances: Iterable[str]) -> list[tuple[str, str]]:
+    """Name and state of every container of some instances."""
+    found = [
+        each
+        for instance in instances
+        for each in engine.api.containers(all=True, filters={"label": f"retort.instance={instance}"})
+    ]
+    return [(each["Names"][0], each["Status"]) for each in found]
 
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:

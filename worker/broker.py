@@ -8,11 +8,9 @@ from uuid import UUID
 
 import redis
 from celery import Celery
-from kombu.utils.scheduling import round_robin_cycle
 
 from domain.bell import (
     ALL_QUEUES,
-    BATCH_SUFFIX,
     CANCELS_CHANNEL,
     OUTPUT_CHANNEL,
     OUTPUT_ENTRIES,
@@ -26,6 +24,7 @@ from domain.bell import (
 )
 from domain.message import Message
 from domain.states import State
+from worker import places
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +32,12 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 5
 
 
-class BatchLast(round_robin_cycle):
-    """The order in which queues are looked at: in turn, but those of batch work after all others."""
+def celery_app(redis_url: str, *, batch_most: int | None = None) -> Celery:
+    """The app: late acknowledgement, one message at a time, JSON, nothing stored.
 
-    def consume(self, n: int) -> list[str]:
-        """The queues in order."""
-        return sorted(self.items[:n], key=lambda queue: str(queue).endswith(BATCH_SUFFIX))
-
-
-def celery_app(redis_url: str) -> Celery:
-    """The app: late acknowledgement, one message at a time, JSON, nothing stored."""
+    `batch_most`: messages of batch work that a consumer has at the same time.
+    """
+    places.use()
     app = Celery("retort", broker=celery_broker_url(redis_url), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -53,8 +48,9 @@ def celery_app(redis_url: str) -> Celery:
             "ack_emulation": False,
             # Each queue is one list: without this the transport asks for four of each, one for each priority.
             "priority_steps": [0],
-            "queue_order_strategy": f"{__name__}:BatchLast",
+            "batch_most": batch_most,
             "socket_connect_timeout": TIMEOUT_S,
+            "socket_timeout": TIMEOUT_S,  # of an answer that is due: BRPOP's is read once it is there
             "socket_keepalive": True,
             "health_check_interval": 10,
         },

@@ -201,12 +201,16 @@ class Reporter:
         leases: Leases,
         instance: str,
         jobs: int,
+        batch_jobs: int,
         why_not: Callable[[], str | None],
         facts: Callable[[], dict[str, Any]],
         beat: Callable[[], None],
         deaf_s: float,
     ) -> None:
-        """`deaf_s`: with messages waiting, threads idle and nothing taken, for a worker to count as deaf."""
+        """`batch_jobs`: how many of the `jobs` may be of batches.
+
+        `deaf_s`: with messages waiting, threads idle and nothing taken, for a worker to count as deaf.
+        """
         self._deaf_s = deaf_s
         self._store = store
         self._bell = bell
@@ -214,6 +218,7 @@ class Reporter:
         self._leases = leases
         self._instance = instance
         self._jobs = jobs
+        self._batch_jobs = batch_jobs
         self._why_not = why_not
         self._facts = facts
         self._beat = beat
@@ -230,6 +235,7 @@ class Reporter:
             facts={
                 "roles": [ROLES[state] for state in self._steps.serves],
                 "jobs": self._jobs,
+                "batch_jobs": self._batch_jobs,
                 "busy": len(self._leases),
                 "idle_s": round(self._steps.idle_s, 1),
                 **self._facts(),
@@ -243,7 +249,12 @@ class Reporter:
         # Redis consumers have been seen to stay connected and hear nothing; only a new process helps.
         now = time.monotonic()
         idle = len(self._leases) < self._jobs
-        if not working or not idle or not self._bell.waiting(*self._steps.queues):
+        takes = [
+            queue
+            for queue in self._steps.queues
+            if self._leases.batch < self._batch_jobs or not queue.endswith(BATCH_SUFFIX)
+        ]
+        if not working or not idle or not self._bell.waiting(*takes):
             self._heard_at = now
         self._heard_at = max(self._heard_at, self._steps.advanced_at)
         if now - self._heard_at > self._deaf_s:

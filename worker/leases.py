@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.parting import GIVE_UP
+from domain.states import Priority
 from worker import meters
 from worker.claimed import ClaimedJob
 from worker.store import Store
@@ -27,6 +28,7 @@ class Lease:
 
     job_id: UUID
     token: UUID
+    batch: bool = False
     lost: bool = False
     _on_lost: Callable[[], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,7 +92,7 @@ class Leases:
     @contextmanager
     def hold(self, job: ClaimedJob) -> Iterator[Lease]:
         """Keep a job's lease while the block runs."""
-        lease = Lease(job.id, job.token)
+        lease = Lease(job.id, job.token, batch=job.priority == Priority.BATCH)
         with self._lock:
             self._held[job.token] = lease
             told = job.id in self._told
@@ -104,6 +106,12 @@ class Leases:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def batch(self) -> int:
+        """How many of them are of batch work."""
+        with self._lock:
+            return sum(lease.batch for lease in self._held.values())
 
     def extend(self) -> None:
         """Extend every lease once, and let go of those that are lost."""

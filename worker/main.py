@@ -107,10 +107,12 @@ class Wiring:
     def __init__(self, settings: WorkerSettings, closing: ExitStack) -> None:
         self.settings = settings
         self.closing = closing
-        self.jobs = settings.jobs if "sandbox" in settings.serves else settings.model_jobs
-        self.app = celery_app(settings.redis_url)
+        self.app = celery_app(settings.redis_url, batch_most=settings.batch_slots)
         self.store = Store(
-            settings.database_url, threads=self.jobs, share=settings.serves == "model", lease_s=settings.lease_s
+            settings.database_url,
+            threads=settings.slots,
+            share=settings.serves == "model",
+            lease_s=settings.lease_s,
         )
         closing.callback(self.store.close)
         self.tasks = TaskStore(self.store)
@@ -258,14 +260,15 @@ def run(settings: WorkerSettings) -> int:
             steps=steps,
             leases=wiring.leases,
             instance=settings.instance,
-            jobs=wiring.jobs,
+            jobs=settings.slots,
+            batch_jobs=settings.batch_slots,
             why_not=why_not,
             facts=lambda: told | {name: value for part in parts for name, value in part.facts().items()},
             deaf_s=settings.deaf_s,
             beat=settings.ready_file.touch,
         )
         ours = scrape.Watched(
-            lambda: watched.of_worker(wiring.jobs, steps, wiring.leases, store, lambda: reporter.why_not)
+            lambda: watched.of_worker(settings.slots, steps, wiring.leases, store, lambda: reporter.why_not)
         )
         told |= _tell(settings, closing, ours)
         store.connections.warm_up()
@@ -290,7 +293,7 @@ def run(settings: WorkerSettings) -> int:
         cancels.open()
         closing.callback(cancels.close)
         leaving = Leaving(steps, wiring.leases, closing.close)
-        return serve(wiring.app, steps, leaving, settings, threads=wiring.jobs)
+        return serve(wiring.app, steps, leaving, settings, threads=settings.slots)
 
 
 def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings, *, threads: int) -> int:

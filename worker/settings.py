@@ -50,6 +50,12 @@ class WorkerSettings(BaseSettings):
         le=256,
         description="Jobs that run at the same time here. Default: two per processor, at least four.",
     )
+    batch_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs of batches that run at the same time here. Default: one fewer than all, so that "
+        "other jobs find a place.",
+    )
     serves: str = Field(
         default="sandbox,model",
         pattern="^(sandbox|model|sandbox,model)$",
@@ -133,6 +139,16 @@ class WorkerSettings(BaseSettings):
         if self.fault_fuses is not None and not self.test_mode:
             raise ValueError("fault_fuses makes a worker kill itself; it is for tests, with test_mode=true")
         return self
+
+    @property
+    def slots(self) -> int:
+        """Steps that are done at the same time here."""
+        return self.jobs if "sandbox" in self.serves else self.model_jobs
+
+    @property
+    def batch_slots(self) -> int:
+        """Those of them that batch work may have; all, where there is one."""
+        return min(self.slots, self.batch_jobs or max(1, self.slots - 1))
 
     @property
     def ready_file(self) -> Path:
