@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as transport
 from kombu.utils.scheduling import round_robin_cycle
@@ -81,7 +80,7 @@ class Channel(_Channel):  # type: ignore[misc]
         self._batch.discard(delivery_tag)
         if self._in_poll and self._queue_cycle.without_batch and not self._full:
             # If it cannot be said, the read ends by itself within `brpop_timeout`.
-            with suppress(OSError, redis.RedisError), self.conn_or_acquire() as client:
+            with suppress(*self.connection_errors), self.conn_or_acquire() as client:
                 client.client_unblock(self._client_id)
 
     def _brpop_start(self, timeout: int | None = None) -> None:

@@ -48,7 +48,7 @@ DOORS: dict[str, frozenset[str]] = {
         },
     ),
     "celery": frozenset({"worker.broker", "worker.main", "api"}),
-    "kombu": frozenset({"worker.broker", "worker.main", "api"}),
+    "kombu": frozenset({"worker.broker", "worker.places", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "worker.model.shared", "api"}),
     "obstore": frozenset({"storage.store"}),
     "aiohttp": frozenset({"worker.model.client", "worker.hooks.sender", "retort.scripted.server"}),
