@@ -24,7 +24,7 @@ from domain.bell import (
 )
 from domain.message import Message
 from domain.states import State
-from worker import places
+from worker.places import Amqp
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,7 @@ def celery_app(redis_url: str, *, batch_most: int | None = None) -> Celery:
 
     `batch_most`: messages of batch work that a consumer has at the same time.
     """
-    places.use()
-    app = Celery("retort", broker=celery_broker_url(redis_url), set_as_current=False)
+    app = Celery("retort", broker=celery_broker_url(redis_url), amqp=Amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES
+from celery.app.amqp import AMQP
+from kombu.connection import Connection as _Connection
 from kombu.transport import redis as transport
 from kombu.utils.scheduling import round_robin_cycle
 
@@ -99,6 +100,15 @@ class Transport(transport.Transport):
     Channel = Channel
 
 
-def use() -> None:
-    """Have every consumer of this process read by such channels, however its broker's address is written."""
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:{Transport.__name__}"))
+class Connection(_Connection):  # type: ignore[misc]
+    """A connection to the broker that is read by such channels."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        """Ours, whatever way the address is written."""
+        return Transport
+
+
+class Amqp(AMQP):  # type: ignore[misc]
+    """What an app speaks with its broker through: give it as its `amqp`."""
+
+    Connection = Connection

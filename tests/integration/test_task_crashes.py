@@ -1,6 +1,6 @@
 """A worker that dies between two steps of a task: what was paid for is not paid again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -37,39 +37,59 @@ class Dies(BaseException):
     """The worker is gone."""
 
 
-class Counting:
-    """Asks the real models, and counts how often it was asked to."""
+class Step:
+    """A model's step as a worker does it, with the real models, and counted; it dies where it is told to."""
 
-    def __init__(
-        self,
-        url: str,
-        redis_url: str,
-        tasks: TaskStore,
-        monkeypatch: pytest.MonkeyPatch,
-        *,
-        models: str = "gpt-4.1",
-        dies_before: int = 0,
-        dies_after: int = 0,
-    ) -> None:
-        self.dies_before = dies_before
-        self.dies_after = dies_after
-        for name, value in gateway_environment(url, models).items():
-            monkeypatch.setenv(name, value)
-        self.closing = ExitStack()
-        opened = open_models(redis_url, tasks, self.closing)
-        assert opened is not None
-        self.models = opened.models
+    def __init__(self, jobs_table: Jobs, database_url: str, redis_url: str, closing: ExitStack) -> None:
+        self.dies_before = 0
+        self.dies_after = 0
         self.count = 0
+        self._table = jobs_table
+        self._store = Store(database_url, threads=2)
+        closing.callback(self._store.close)
+        tasks = TaskStore(self._store)
+        bell = Bell(celery_app(redis_url), redis_url)
+        closing.callback(bell.close)
+        opened = open_models(redis_url, tasks, closing)
+        assert opened is not None
+        self._models = opened.models
+        self._does = Generating(tasks=tasks, bell=bell, models=self, rules=load_refine_rules(), worker="test")
 
     def generate(self, want: Want) -> Generated:
         """Ask."""
         self.count += 1
         if self.count == self.dies_before:
             raise Dies
-        generated = self.models.generate(want)
+        generated = self._models.generate(want)
         if self.count == self.dies_after:
             raise Dies  # the answer is stored, nothing done with it
         return generated
+
+    def claim(self, job_id: UUID) -> ClaimedJob:
+        """Take a job, from a worker that is gone."""
+        return claim(self._store, self._table, job_id)
+
+    def do(self, job: ClaimedJob) -> None:
+        """Do what it waits for."""
+        assert job.task is not None
+        self._does.do(job, job.task)
+
+
+@pytest.fixture
+def begin(
+    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Step]]:
+    """Makes the step of a worker that asks some models."""
+    with ExitStack() as closing:
+
+        def made(models: str = "gpt-4.1", *, dies_before: int = 0, dies_after: int = 0) -> Step:
+            for name, value in gateway_environment(model, models).items():
+                monkeypatch.setenv(name, value)
+            step = Step(jobs_table, database_url, redis_url, closing)
+            step.dies_before, step.dies_after = dies_before, dies_after
+            return step
+
+        yield made
 
 
 def claim(store: Store, jobs_table: Jobs, job_id: UUID) -> ClaimedJob:
@@ -80,112 +100,76 @@ def claim(store: Store, jobs_table: Jobs, job_id: UUID) -> ClaimedJob:
     return job
 
 
-def test_a_program_is_handed_over_with_its_answer(
-    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(database_url, threads=2)
-    tasks = TaskStore(store)
-    bell = Bell(celery_app(redis_url), redis_url)
-    models = Counting(model, redis_url, tasks, monkeypatch, dies_after=1)
-    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+def test_a_program_is_handed_over_with_its_answer(jobs_table: Jobs, begin: Callable[..., Step]) -> None:
+    step = begin(dies_after=1)
     job_id = add_task(jobs_table, "[scripted:right] greet")
-    first = claim(store, jobs_table, job_id)
-    assert first.task is not None
+    first = step.claim(job_id)
     with pytest.raises(Dies):
-        generating.do(first, first.task)
+        step.do(first)
     row = jobs_table.get(job_id)
     assert (row.state, row.next_state, row.round, row.lease_token) == ("queued", "running", 1, None)
     assert "hello" in row.draft["code"]
     (call,) = calls_of(jobs_table, job_id)
     assert row.cost_usd == call.cost_usd == Decimal(row.draft["cost_usd"])
     assert row.draft["scripted"] is True
-    models.closing.close()
-    bell.close()
-    store.close()
 
 
 def test_a_stored_answer_is_not_asked_for_again(
-    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+    jobs_table: Jobs, model: str, begin: Callable[..., Step]
 ) -> None:
     """It was cut off, and has no program."""
-    store = Store(database_url, threads=2)
-    tasks = TaskStore(store)
-    bell = Bell(celery_app(redis_url), redis_url)
-    models = Counting(model, redis_url, tasks, monkeypatch, dies_after=1)
-    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    step = begin(dies_after=1)
     job_id = add_task(jobs_table, "[scripted:slow-to-shorten] print it")
-    first = claim(store, jobs_table, job_id)
-    assert first.task is not None
+    first = step.claim(job_id)
     with pytest.raises(Dies):
-        generating.do(first, first.task)
+        step.do(first)
     assert jobs_table.get(job_id).state == "generating"
-    second = claim(store, jobs_table, job_id)
-    assert second.task is not None
-    generating.do(second, second.task)
+    second = step.claim(job_id)
+    step.do(second)
     row = jobs_table.get(job_id)
     assert (row.state, row.next_state, row.round) == ("queued", "running", 1)
     calls = calls_of(jobs_table, job_id)
     assert ([call.finish for call in calls], asked(model)) == (["length", "stop"], 2)
     assert row.cost_usd == sum(call.cost_usd for call in calls) == Decimal(row.draft["cost_usd"])
-    models.closing.close()
-    bell.close()
-    store.close()
 
 
 def test_an_answer_that_cannot_be_read_is_stored_all_the_same(
-    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+    jobs_table: Jobs, monkeypatch: pytest.MonkeyPatch, begin: Callable[..., Step]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise RecursionError
 
-    store = Store(database_url, threads=2)
-    tasks = TaskStore(store)
-    bell = Bell(celery_app(redis_url), redis_url)
-    models = Counting(model, redis_url, tasks, monkeypatch)
-    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    step = begin()
     job_id = add_task(jobs_table, "[scripted:right] greet")
-    job = claim(store, jobs_table, job_id)
-    assert job.task is not None
+    job = step.claim(job_id)
     with monkeypatch.context() as broken:
         broken.setattr("worker.generating.extract", fails)
         with pytest.raises(RecursionError):
-            generating.do(job, job.task)
+            step.do(job)
     (call,) = calls_of(jobs_table, job_id)
     assert "hello" in call.answer
-    models.closing.close()
-    bell.close()
-    store.close()
 
 
 def test_notes_on_a_long_task_are_not_asked_for_again(
-    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+    jobs_table: Jobs, model: str, monkeypatch: pytest.MonkeyPatch, begin: Callable[..., Step]
 ) -> None:
-    store = Store(database_url, threads=2)
-    tasks = TaskStore(store)
-    bell = Bell(celery_app(redis_url), redis_url)
     small = "claude-sonnet-4-20250514"
     monkeypatch.setenv("RETORT_MODEL_WINDOW_S", "0.5")  # a minute takes no more than one chunk
     # Asked for the whole (too long), for the notes on the first chunk; not for those on the second.
-    models = Counting(model, redis_url, tasks, monkeypatch, models=small, dies_before=3)
-    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    step = begin(small, dies_before=3)
     task = (
         f"[scripted:long] Print it.\n{'Nothing of this is needed. ' * 32_000}\nThat was all of [scripted:long]."
     )
     job_id = add_task(jobs_table, task, policy={"model": small, "fallbacks": ()})
-    first = claim(store, jobs_table, job_id)
-    assert first.task is not None
+    first = step.claim(job_id)
     with pytest.raises(Dies):
-        generating.do(first, first.task)
+        step.do(first)
     assert [call.parameters["chunk"] for call in calls_of(jobs_table, job_id)] == [[1, 3]]
-    second = claim(store, jobs_table, job_id)
-    assert second.task is not None
-    generating.do(second, second.task)
+    second = step.claim(job_id)
+    step.do(second)
     chunks = [call.parameters.get("chunk") for call in calls_of(jobs_table, job_id)]
     assert (chunks, asked(model)) == ([[1, 3], [2, 3], [3, 3], None], 4)
     assert jobs_table.get(job_id).draft["code"] == "print(42)\n"
-    models.closing.close()
-    bell.close()
-    store.close()
 
 
 def test_a_worker_is_killed_between_the_answer_and_the_run(
@@ -236,30 +220,21 @@ def test_a_worker_is_killed_between_the_answer_and_the_run(
 
 
 def test_what_a_worker_that_lost_its_lease_was_answered_is_kept_for_the_next(
-    jobs_table: Jobs, database_url: str, redis_url: str, model: str, monkeypatch: pytest.MonkeyPatch
+    jobs_table: Jobs, model: str, begin: Callable[..., Step]
 ) -> None:
-    store = Store(database_url, threads=2)
-    tasks = TaskStore(store)
-    bell = Bell(celery_app(redis_url), redis_url)
-    models = Counting(model, redis_url, tasks, monkeypatch)
-    generating = Generating(tasks=tasks, bell=bell, models=models, rules=load_refine_rules(), worker="test")
+    step = begin()
     job_id = add_task(jobs_table, "[scripted:right] greet")
-    first = claim(store, jobs_table, job_id)
-    second = claim(store, jobs_table, job_id)  # while the first still asks
-    assert first.task is not None
-    assert second.task is not None
-    generating.do(first, first.task)
+    first = step.claim(job_id)
+    second = step.claim(job_id)  # while the first still asks
+    step.do(first)
     row = jobs_table.get(job_id)
     assert (row.state, row.lease_token, row.round) == ("generating", second.token, 0)
-    generating.do(second, second.task)
+    step.do(second)
     row = jobs_table.get(job_id)
     assert (row.next_state, row.round) == ("running", 1)
     assert "stored before a worker was lost" in row.draft["choice"]["reason"]
-    assert (models.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
+    assert (step.count, asked(model), len(calls_of(jobs_table, job_id))) == (1, 1, 1)
     assert row.cost_usd == calls_of(jobs_table, job_id)[0].cost_usd == Decimal(row.draft["cost_usd"])
-    models.closing.close()
-    bell.close()
-    store.close()
 
 
 def test_a_call_that_is_recorded_twice_counts_once(jobs_table: Jobs, database_url: str) -> None:

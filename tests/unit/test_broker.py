@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from kombu.transport import get_transport_cls
 
 from domain.bell import ADVANCE, SANDBOX_QUEUE
 from domain.ids import new_id
 from domain.states import State
 from worker.broker import Bell, celery_app
+from worker.places import Transport
 
 URL = "redis://127.0.0.1:1/0"  # nobody listens
 
@@ -47,6 +49,15 @@ def test_celery_ends_no_step_by_itself(app: Celery) -> None:
 def test_the_broker_keeps_no_books_of_messages(app: Celery) -> None:
     """What it would hand out again after an hour, the sweeper rings for after seconds."""
     assert app.conf.broker_transport_options["ack_emulation"] is False
+
+
+@pytest.mark.parametrize("url", [URL, "rediss://127.0.0.1:1/0", "unix:///nonexistent/valkey.sock?db=0"])
+def test_batch_work_has_its_places_however_the_broker_is_named(url: str) -> None:
+    """Also where kombu's own way to read from Redis is known to the process already."""
+    get_transport_cls("redis")
+    connection = celery_app(url, batch_most=3).connection_for_read()
+    assert isinstance(connection.transport, Transport)
+    assert connection.transport_options["batch_most"] == 3
 
 
 def test_a_process_may_have_more_than_one_app(app: Celery) -> None:

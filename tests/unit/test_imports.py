@@ -47,7 +47,7 @@ DOORS: dict[str, frozenset[str]] = {
             "retort.gvisor",
         },
     ),
-    "celery": frozenset({"worker.broker", "worker.main", "api"}),
+    "celery": frozenset({"worker.broker", "worker.places", "worker.main", "api"}),
     "kombu": frozenset({"worker.broker", "worker.places", "worker.main", "api"}),
     "redis": frozenset({"worker.broker", "worker.model.shared", "api"}),
     "obstore": frozenset({"storage.store"}),
