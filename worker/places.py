@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery.app.amqp import AMQP
-from kombu.connection import Connection as _Connection
+from kombu import connection
 from kombu.transport import redis as transport
 from kombu.utils.scheduling import round_robin_cycle
 
@@ -98,6 +98,9 @@ class Transport(transport.Transport):
     """Redis, read by such channels."""
 
     Channel = Channel
+
+
+_Connection: Any = connection.Connection
 
 
 class Connection(_Connection):  # type: ignore[misc]

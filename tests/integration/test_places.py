@@ -24,7 +24,7 @@ class Reader:
     def __init__(self, redis_url: str) -> None:
         options = {"ack_emulation": False, "batch_most": 2, "priority_steps": [0]}
         of: Any = kombu  # it has types, but not for all of it
-        self._connection = places.Connection(celery_broker_url(redis_url), transport_options=options)
+        self._connection: Any = places.Connection(celery_broker_url(redis_url), transport_options=options)
         # Whatever a read without batch work misses, it misses for longer than a test takes.
         self._connection.transport.brpop_timeout = 300
         self.channel = self._connection.channel()
