@@ -81,7 +81,7 @@ class Channel(_Channel):  # type: ignore[misc]
         self._batch.discard(delivery_tag)
         if self._in_poll and self._queue_cycle.without_batch and not self._full:
             # If it cannot be said, the read ends by itself within `brpop_timeout`.
-            with suppress(*self.connection_errors), self.conn_or_acquire() as client:
+            with suppress(self.ResponseError, *self.connection_errors), self.conn_or_acquire() as client:
                 client.client_unblock(self._client_id)
 
     def _brpop_start(self, timeout: int | None = None) -> None:
@@ -90,7 +90,9 @@ class Channel(_Channel):  # type: ignore[misc]
             # Asked for each time, as the connection may be another one by now.
             connection = self.client.connection
             connection.send_command("CLIENT", "ID")
-            self._client_id = connection.read_response()
+            self._client_id = 0
+            with suppress(self.ResponseError):  # it is a command that a user of the broker may be denied
+                self._client_id = connection.read_response()
         super()._brpop_start(timeout)
 
 
