@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tests.faults.stack import Host, Stack
+from tests.faults.host import Host
+from tests.faults.stack import Stack
 from tests.faults.work import Work
 
 

@@ -26,7 +26,8 @@ import docker
 
 import tests.faults.catalogue  # noqa: F401 (fills the table)
 from tests.faults.entries import ELSEWHERE, FAULTS, Fault, NotHere, Trial
-from tests.faults.stack import LEASE_S, Stack, raised
+from tests.faults.host import LEASE_S
+from tests.faults.stack import Stack, raised
 from tests.faults.work import percentile
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.json"

@@ -11,7 +11,8 @@ import httpx
 
 from domain.bell import Output, output_key
 from domain.states import FINAL_STATES
-from tests.faults.stack import LEASE_S, Stack, gone
+from tests.faults.host import LEASE_S
+from tests.faults.stack import Stack, gone
 from tests.harness import eventually
 
 #: Each run writes a word of its own, so that runs can be counted; the last line is the job's own number.

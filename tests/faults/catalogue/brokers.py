@@ -9,7 +9,7 @@ import httpx
 
 from domain.bell import ADVANCE, SANDBOX_QUEUE
 from tests.faults.entries import Trial, fault
-from tests.faults.stack import DEAF_S, LEASE_S
+from tests.faults.host import DEAF_S, LEASE_S
 from tests.faults.work import own
 from tests.harness import eventually
 

@@ -19,7 +19,7 @@ from domain.states import State
 from tests.conftest import migrate
 from tests.faults.catalogue.workers import AGAIN_S, at_work
 from tests.faults.entries import Trial, fault
-from tests.faults.stack import LEASE_S
+from tests.faults.host import LEASE_S
 from tests.faults.work import TWICE_S, Work, own
 from tests.harness import Jobs, attempt, eventually
 from worker.claimed import ClaimedJob

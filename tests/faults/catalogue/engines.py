@@ -15,8 +15,9 @@ from sqlalchemy import text
 
 from tests.faults.catalogue.workers import busy, running_at
 from tests.faults.entries import NotHere, Trial, fault
+from tests.faults.host import Host
 from tests.faults.proxy import Rule
-from tests.faults.stack import Host, Stack
+from tests.faults.stack import Stack
 from tests.faults.work import TWICE_S
 from tests.harness import eventually, ready
 from tests.integration.running import freeze

@@ -7,7 +7,8 @@ from contextlib import suppress
 from uuid import UUID
 
 from tests.faults.entries import Trial, fault
-from tests.faults.stack import JOBS, LEASE_S, Host, gone
+from tests.faults.host import JOBS, LEASE_S, Host
+from tests.faults.stack import gone
 from tests.faults.work import TWICE_S, Work
 from tests.harness import ROOT, eventually, ready
 from tests.hostile.invariants import guests_of, processes_by_container
