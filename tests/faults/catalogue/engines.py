@@ -221,8 +221,9 @@ def engine_hangs(trial: Trial) -> float:
 )
 def frozen(trial: Trial) -> float:
     stack = trial.stack
-    limit_s = trial.chance.randint(2, 3)
-    _, document = trial.work.document(pause_s=1.2, limits={"timeout_s": limit_s}, reuse="never")
+    limit_s = trial.chance.randint(4, 5)
+    # Shorter than its limit, so that it would end well if nothing froze it; long enough to be found in time.
+    _, document = trial.work.document(pause_s=3.0, limits={"timeout_s": limit_s}, reuse="never")
     job_id = stack.client.post("/v1/jobs", json=document).json()["id"]
     found: list[tuple[Host, str]] = []
 
