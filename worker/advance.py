@@ -54,6 +54,13 @@ class Steps:
         tiers = () if self._running is None else self._running.tiers
         return tuple(queue for state in self.serves for queue in queues_of(state, tiers))
 
+    def open_queues(self) -> tuple[str, ...]:
+        """Those of them whose steps can be done now."""
+        if self.draining:
+            return ()
+        tiers = () if self._running is None else self._running.runtimes
+        return tuple(queue for state in self._open() for queue in queues_of(state, tiers))
+
     def advance(self, job_id: UUID) -> None:
         """Do the next step of a job, or of a fairer one. Without a claim, both are left to the sweeper."""
         self.advanced_at = began = time.monotonic()

@@ -251,10 +251,10 @@ class Reporter:
         idle = len(self._leases) < self._jobs
         takes = [
             queue
-            for queue in self._steps.queues
+            for queue in self._steps.open_queues()
             if self._leases.batch < self._batch_jobs or not queue.endswith(BATCH_SUFFIX)
         ]
-        if not working or not idle or not self._bell.waiting(*takes):
+        if not working or not idle or not takes or not self._bell.waiting(*takes):
             self._heard_at = now
         self._heard_at = max(self._heard_at, self._steps.advanced_at)
         if now - self._heard_at > self._deaf_s:

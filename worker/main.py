@@ -303,6 +303,7 @@ def serve(app: Celery, steps: Steps, leaving: Leaving, settings: WorkerSettings,
         steps.advance(UUID(job_id))
 
     app.task(advance, name=ADVANCE)
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "open_queues": steps.open_queues}
 
     def ready(**_: object) -> None:
         # Celery's own way would wait for the threads.

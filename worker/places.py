@@ -1,12 +1,15 @@
-"""The places that batch work may have: fewer than there are, so that who asks for one job finds one free.
+"""Which queues a worker reads: those of steps that it can do now, and of batch work while that has a place.
 
-A thread cannot be taken from a job, so it is the consumer that must leave one. It takes messages of batch work
-only while fewer than `batch_most` of them are under way; those of other queues as long as a thread is free. A
-read that waits without the queues of batch work is ended as soon as one of their messages is: else the place
-would stay empty until the read times out.
+A message that is read and cannot be served is gone, and its job waits for the sweeper; so a worker that cannot
+run programs yet, or not at the moment, leaves them to others.
+
+Batch work has fewer places than there are, so that who asks for one job finds one free. A thread cannot be
+taken from a job, so it is the consumer that must leave one: it takes messages of batch work only while fewer
+than `batch_most` of them are under way. A read that waits without the queues of batch work is ended as soon as
+one of their messages is: else the place would stay empty until the read times out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -17,16 +20,23 @@ from kombu.utils.scheduling import round_robin_cycle
 
 from domain.bell import BATCH_SUFFIX
 
+#: A list that is always empty: who reads nothing else looks again when the read times out.
+NOTHING = "retort.nothing"
+
+#: Seconds for which it reads that.
+_LOOK_S = 0.25
+
 
 class BatchLast(round_robin_cycle):
-    """The order in which queues are looked at: in turn, those of batch work after all others or not at all."""
+    """The order in which queues are looked at: in turn, those of batch work after all others; some are not."""
 
-    without_batch = False
+    #: What is read at all.
+    reads: Collection[str] = ()
 
     def consume(self, n: int) -> list[str]:
         """The queues in order."""
-        queues = sorted(self.items[:n], key=_is_batch)
-        return [queue for queue in queues if not (self.without_batch and _is_batch(queue))]
+        found = sorted((each for each in self.items[:n] if each in self.reads), key=_is_batch)
+        return found or [NOTHING]
 
 
 def _is_batch(queue: object) -> bool:
@@ -37,18 +47,20 @@ _Channel: Any = transport.Channel  # its types are not all there
 
 
 class Channel(_Channel):  # type: ignore[misc]
-    """Reads messages; of batch work, no more than so many are with us at the same time.
+    """Reads messages of the queues that are open; of batch work, no more than so many are with us at a time.
 
     All of it is called from the thread of Celery's event loop.
     """
 
     queue_order_strategy = f"{__name__}:{BatchLast.__name__}"
     batch_most: int | None = None
-    from_transport_options = (*_Channel.from_transport_options, "batch_most")
+    open_queues: Callable[[], Iterable[str]] | None = None
+    from_transport_options = (*_Channel.from_transport_options, "batch_most", "open_queues")
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         self._batch: set[str] = set()
         self._client_id = 0
+        self._without_batch = False
         super().__init__(*arguments, **more)
 
     @property
@@ -79,21 +91,24 @@ class Channel(_Channel):  # type: ignore[misc]
 
     def _gone(self, delivery_tag: str) -> None:
         self._batch.discard(delivery_tag)
-        if self._in_poll and self._queue_cycle.without_batch and not self._full:
+        if self._in_poll and self._without_batch and not self._full:
             # If it cannot be said, the read ends by itself within `brpop_timeout`.
             with suppress(self.ResponseError, *self.connection_errors), self.conn_or_acquire() as client:
                 client.client_unblock(self._client_id)
 
-    def _brpop_start(self, timeout: int | None = None) -> None:
-        self._queue_cycle.without_batch = self._full
-        if self._full:
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        self._without_batch = self._full
+        opened = self.active_queues if self.open_queues is None else self.open_queues()
+        reads = {each for each in opened if not (self._without_batch and _is_batch(each))}
+        self._queue_cycle.reads = reads
+        if self._without_batch:
             # Asked for each time, as the connection may be another one by now.
             connection = self.client.connection
             connection.send_command("CLIENT", "ID")
             self._client_id = 0
             with suppress(self.ResponseError):  # it is a command that a user of the broker may be denied
                 self._client_id = connection.read_response()
-        super()._brpop_start(timeout)
+        super()._brpop_start(timeout if reads else _LOOK_S)
 
 
 class Transport(transport.Transport):

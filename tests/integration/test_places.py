@@ -1,5 +1,6 @@
 """A place in each worker that batch work does not get: of the consumer by itself, and of a whole worker."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import kombu
 import pytest
 
 from domain.bell import ADVANCE, BATCH_SUFFIX, SANDBOX_QUEUE, celery_broker_url
+from domain.ids import new_id
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually, instance_name, ready
 from tests.integration.running import ended, run
@@ -20,12 +22,12 @@ BATCH_QUEUE = SANDBOX_QUEUE + BATCH_SUFFIX
 class Reader:
     """Consumes both queues, with three threads that there are not, of which batch work may have two."""
 
-    def __init__(self, redis_url: str) -> None:
-        options = {"ack_emulation": False, "batch_most": 2, "priority_steps": [0]}
+    def __init__(self, redis_url: str, *, read_s: int = 300, **more: Any) -> None:
+        options = {"ack_emulation": False, "batch_most": 2, "priority_steps": [0], **more}
         of: Any = kombu  # it has types, but not for all of it
         self._connection: Any = places.Connection(celery_broker_url(redis_url), transport_options=options)
-        # Whatever a read without batch work misses, it misses for longer than a test takes.
-        self._connection.transport.brpop_timeout = 300
+        # Unless told otherwise, what a read does not ask for it misses for longer than a test takes.
+        self._connection.transport.brpop_timeout = read_s
         self.channel = self._connection.channel()
         self.taken: list[str] = []
         self._messages: dict[str, Any] = {}
@@ -118,6 +120,43 @@ def test_a_read_goes_on_where_it_may_not_be_ended(broker: Broker, redis_url: str
     finally:
         reader.close()
         broker.redis.acl_deluser("limited")
+
+
+def test_what_cannot_be_done_now_is_left_in_its_queue(broker: Broker, redis_url: str) -> None:
+    now: set[str] = set()
+    reader = Reader(redis_url, read_s=1, open_queues=lambda: now)
+    reader.put("one", "b1")
+    assert reader.read(0) == []
+    now.add(BATCH_QUEUE)
+    assert reader.read(1) == ["b1"]
+    now.clear()
+    now.add(SANDBOX_QUEUE)
+    assert reader.read(1) == ["one"]
+    reader.put("b2")
+    assert reader.read(0) == []
+    assert broker.redis.llen(BATCH_QUEUE) == 1
+    reader.close()
+
+
+def test_a_worker_that_cannot_run_programs_takes_no_message(
+    services: Services, engine: docker.DockerClient, tmp_path: Path, jobs_table: Jobs, broker: Broker
+) -> None:
+    """Whoever starts, or has lost its engine, would lead it to nothing; others may be able to."""
+    urls = services.database_url, services.redis_url
+    away = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    started = Worker(tmp_path / "log", *urls, instance=instance_name(), environment=away, deaf_s="2")
+    try:
+        eventually(lambda: jobs_table.worker(started.instance) is not None, "it tells of itself")
+        row = jobs_table.worker(started.instance)
+        assert row is not None
+        assert not row.ready
+        broker.ring(*(new_id() for _ in range(10)))
+        time.sleep(4)  # for what must not happen: that it takes them, or thinks itself deaf
+        assert broker.waiting() == 10
+        assert started.process.poll() is None
+    finally:
+        print(started.log.read_text())
+        started.end(engine)
 
 
 @pytest.fixture
