@@ -37,18 +37,17 @@ GUARD_S = 2.0
 POSTURE_S = 3600.0
 
 #: Ring again for a job that nobody took for so long: when the queue is short its message must be lost, when
-#: it is long the message is most likely still in it.
+#: it is longer the message is most likely still in it. Where it is long, its messages do for all that wait, as
+#: each leads to any of them: else they would come to outnumber the jobs by far while nobody takes them. The
+#: sweeper lengthens a queue that has less than `RINGS`; until then it rings for a job only to be safe.
 OVERDUE_S = 5
 OVERDUE_BUSY_S = 60
+OVERDUE_LONG_S = 3600
 SHORT_QUEUE = 50
 
 #: Seconds between looks for jobs whose tier nobody offers, and for how long nobody may.
 STRANDED_S = 10.0
 STRANDED_AFTER_S = 600.0
-
-#: For batch jobs a long queue is as good as their own messages, as each leads to any of them. The sweeper
-#: lengthens it when it has less than `RINGS`; until then it rings for a job only to be safe.
-OVERDUE_BATCH_S = 3600
 
 #: Jobs rung for in one sweep, of each queue.
 RINGS = 500
@@ -117,9 +116,9 @@ def sweep(store: Store, bell: Bell) -> None:
 
 def _patience(queue: str, depth: int) -> int:
     """Seconds until it is rung again for a job of a queue which is so long."""
-    if queue.endswith(BATCH_SUFFIX):
-        return OVERDUE_S if depth < RINGS else OVERDUE_BATCH_S
-    return OVERDUE_S if depth < SHORT_QUEUE else OVERDUE_BUSY_S
+    if depth >= RINGS:
+        return OVERDUE_LONG_S
+    return OVERDUE_S if depth < SHORT_QUEUE or queue.endswith(BATCH_SUFFIX) else OVERDUE_BUSY_S
 
 
 def forget(store: Store, hours: int) -> None:

@@ -88,8 +88,9 @@ def test_a_sweep_rings_for_what_is_overdue_and_tells_what_is_broken() -> None:
         (0, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
         (housekeeping.SHORT_QUEUE - 1, housekeeping.OVERDUE_S, housekeeping.OVERDUE_S),
         (housekeeping.SHORT_QUEUE, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_S),
-        (housekeeping.RINGS, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
-        (100_000, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_BATCH_S),
+        (housekeeping.RINGS - 1, housekeeping.OVERDUE_BUSY_S, housekeeping.OVERDUE_S),
+        (housekeeping.RINGS, housekeeping.OVERDUE_LONG_S, housekeeping.OVERDUE_LONG_S),
+        (100_000, housekeeping.OVERDUE_LONG_S, housekeeping.OVERDUE_LONG_S),
     ],
 )
 def test_a_long_queue_calls_for_patience(depth: int, patience: int, of_batch: int) -> None:
