@@ -132,7 +132,8 @@ class Pool:
         """Why no job can be served now, for a person; None if one can."""
         if self.refusal or self.failure:
             return self.refusal or self.failure
-        kept = [shelf for shelf in self.shelves.values() if shelf.least and shelf.runtime not in self.refusals]
+        shelves = tuple(self.shelves.values())  # whoever asks has no lock, and they may become more meanwhile
+        kept = [shelf for shelf in shelves if shelf.least and shelf.runtime not in self.refusals]
         if kept and all(shelf.failure for shelf in kept):
             return kept[0].failure
         return None
