@@ -1,6 +1,5 @@
 """A place in each worker that batch work does not get: of the consumer by itself, and of a whole worker."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import kombu
 import pytest
 
 from domain.bell import ADVANCE, BATCH_SUFFIX, SANDBOX_QUEUE, celery_broker_url
-from domain.ids import new_id
 from tests.conftest import Services, empty
 from tests.harness import Broker, Jobs, Worker, eventually, instance_name, ready
 from tests.integration.running import ended, run
@@ -136,27 +134,6 @@ def test_what_cannot_be_done_now_is_left_in_its_queue(broker: Broker, redis_url:
     assert reader.read(0) == []
     assert broker.redis.llen(BATCH_QUEUE) == 1
     reader.close()
-
-
-def test_a_worker_that_cannot_run_programs_takes_no_message(
-    services: Services, engine: docker.DockerClient, tmp_path: Path, jobs_table: Jobs, broker: Broker
-) -> None:
-    """Whoever starts, or has lost its engine, would lead it to nothing; others may be able to."""
-    urls = services.database_url, services.redis_url
-    away = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
-    started = Worker(tmp_path / "log", *urls, instance=instance_name(), environment=away, deaf_s="2")
-    try:
-        eventually(lambda: jobs_table.worker(started.instance) is not None, "it tells of itself")
-        row = jobs_table.worker(started.instance)
-        assert row is not None
-        assert not row.ready
-        broker.ring(*(new_id() for _ in range(10)))
-        time.sleep(4)  # for what must not happen: that it takes them, or thinks itself deaf
-        assert broker.waiting() == 10
-        assert started.process.poll() is None
-    finally:
-        print(started.log.read_text())
-        started.end(engine)
 
 
 @pytest.fixture
