@@ -303,18 +303,20 @@ def sweep(engine: docker.DockerClient, instance: str) -> None:
 
 def described(engine: docker.DockerClient, instances: Iterable[str]) -> list[tuple[str, str]]:
     """Name and state of every container of some instances."""
-    found = [
-        each
-        for instance in instances
-        for each in engine.api.containers(all=True, filters={"label": f"retort.instance={instance}"})
-    ]
+    found = [each for instance in instances for each in _listed(engine, instance)]
     return [(each["Names"][0], each["Status"]) for each in found]
 
 
 def containers(engine: docker.DockerClient, instance: str) -> list[str]:
     """Every container of an instance, running or not."""
-    found = engine.api.containers(all=True, filters={"label": f"retort.instance={instance}"})
-    return [container["Id"] for container in found]
+    return [container["Id"] for container in _listed(engine, instance)]
+
+
+def _listed(engine: docker.DockerClient, instance: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = engine.api.containers(
+        all=True, filters={"label": f"retort.instance={instance}"}
+    )
+    return found
 
 
 def ready(jobs_table: Jobs, worker: Worker) -> None:
