@@ -73,13 +73,18 @@ Inject = Callable[[Trial], float]
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of the table, or one way of it. `within_s`: what recovery may take."""
+    """A row of the table, or one way of it.
+
+    `within_s`: what recovery may take. `restarts`: it needs a container engine that may be restarted, so one of
+    its own.
+    """
 
     name: str  # F03.claimed: row F03
     what: str
     promise: str
     within_s: float
     inject: Inject
+    restarts: bool = False
 
     @property
     def row(self) -> str:
@@ -90,12 +95,14 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, what: str, promise: str, *, within_s: float) -> Callable[[Inject], Inject]:
+def fault(
+    name: str, what: str, promise: str, *, within_s: float, restarts: bool = False
+) -> Callable[[Inject], Inject]:
     """Enter a function into the table."""
 
     def enter(inject: Inject) -> Inject:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(name, what, promise, within_s, inject)
+        FAULTS[name] = Fault(name, what, promise, within_s, inject, restarts)
         return inject
 
     return enter

@@ -25,6 +25,7 @@ from typing import Any
 import docker
 
 import tests.faults.catalogue  # noqa: F401 (fills the table)
+from tests.faults import dockerd
 from tests.faults.entries import ELSEWHERE, FAULTS, Fault, NotHere, Trial
 from tests.faults.host import LEASE_S
 from tests.faults.stack import Stack, raised
@@ -33,7 +34,7 @@ from tests.faults.work import percentile
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.json"
 SEED = 20261121
 
-#: After all others: 100,000 jobs stay in the database.
+#: After all others on the machine's engine: 100,000 jobs stay in the database.
 LAST = frozenset({"F37"})
 
 
@@ -81,11 +82,17 @@ class Runner:
         self.figures: dict[str, list[float]] = {}
         self.left: list[str] = []  # what was wrong when a stack ended
 
-    def _raised(self) -> Stack:
+    def _raised(self, fault: Fault) -> Stack:
+        if self._stack is not None and (self._stack.own is not None) != fault.restarts:
+            self.close()
+        if fault.restarts and (reason := dockerd.why_not()):
+            raise NotHere(reason)
         if self._stack is None:
             # Short: the paths of sockets have a limit.
             self._folder = Path(tempfile.mkdtemp(prefix="retort-faults-"))
-            self._stack = self._closing.enter_context(raised(self._folder, self._engine, self._hosts))
+            entered = self._closing.enter_context
+            own = entered(dockerd.own_engine(self._folder / "engine", self._engine)) if fault.restarts else None
+            self._stack = entered(raised(self._folder, self._engine, self._hosts, own))
         return self._stack
 
     def close(self, *, failed: bool = False) -> None:
@@ -107,7 +114,7 @@ class Runner:
             if self._stop.is_set():
                 break
             try:
-                trial = Trial(self._raised(), seed)
+                trial = Trial(self._raised(fault), seed)
                 took = fault.inject(trial)
                 trial.stack.heal()
             except NotHere as reason:
@@ -196,8 +203,8 @@ class Suite:
         return of_rows + [sentence for runner in self._runners for sentence in runner.left]
 
 
-def _order(fault: Fault) -> tuple[bool, str]:
-    return fault.row in LAST, fault.name
+def _order(fault: Fault) -> tuple[bool, bool, str]:
+    return fault.restarts, fault.row in LAST, fault.name
 
 
 def chosen(only: str) -> list[Fault]:

@@ -26,6 +26,7 @@ from api import keys
 from domain.quotas import Scope
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
+from tests.faults.dockerd import Dockerd
 from tests.faults.host import Host, broker_url, database_url
 from tests.faults.proxy import Loop, Proxy
 from tests.harness import Broker, Jobs, Worker, containers, end_all, eventually, instance_name, ready, sweep
@@ -48,15 +49,16 @@ SCALED = {
 class Stack:
     """See the module. Made by `raised`."""
 
-    def __init__(self, folder: Path, engine: docker.DockerClient) -> None:
+    def __init__(self, folder: Path, engine: docker.DockerClient, own: Dockerd | None = None) -> None:
         self.folder = folder
-        self.docker = engine
+        self.docker = engine if own is None else own.client
+        self.own = own
         self.workers: list[Worker] = []  # every process that there was
         self.postgres = Postgres(folder / "postgres", folder / "run")
         self.valkey = Valkey(folder / "valkey", folder / "run")
         self.postgres_socket = folder / "run" / ".s.PGSQL.5432"
         base = kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
-        self.engine_socket = Path(str(base).removeprefix("unix://"))
+        self.engine_socket = Path(str(base).removeprefix("unix://")) if own is None else own.socket
         self.model_environment: dict[str, str] = {}
         self._closing = ExitStack()
         self._loop = Loop()
@@ -311,9 +313,11 @@ class Stack:
 
 
 @contextmanager
-def raised(folder: Path, engine: docker.DockerClient, hosts: int = 2) -> Iterator[Stack]:
-    """A stack, struck whatever happens."""
-    stack = Stack(folder, engine)
+def raised(
+    folder: Path, engine: docker.DockerClient, hosts: int = 2, own: Dockerd | None = None
+) -> Iterator[Stack]:
+    """A stack, struck whatever happens; its sandboxes are in the machine's engine, or in one of its own."""
+    stack = Stack(folder, engine, own)
     try:
         stack.raise_up(hosts)
         yield stack

@@ -196,6 +196,7 @@ def _lose_a_claim(trial: Trial) -> tuple[float, UUID]:
         stack.table.set(lost, rung_at=text("now() + interval '2 seconds'"))
         stack.broker.ring(lost)
         eventually(lambda: any(each.found.is_set() for each in needles), "it is claimed")
+        stack.table.set(lost, rung_at=text("now()"))
     began = time.monotonic()
     eventually(lambda: stack.table.get(lost).state == "finished", lambda: f"it ends: {stack.table.get(lost)}")
     return time.monotonic() - began, lost

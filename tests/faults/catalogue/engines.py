@@ -1,14 +1,18 @@
-"""An engine that breaks off, refuses, hangs or lacks an image; containers that vanish or freeze; a full disk.
+"""An engine that ends, breaks off, refuses, hangs or lacks an image; containers that vanish or freeze; a full
+disk.
 
-The machine's own engine is never restarted: a proxy before its socket does to a worker what a restart would.
+The machine's own engine is never restarted: where that is what happens, a stack has an engine of its own. Else
+a proxy before its socket does to a worker what an engine in trouble would.
 """
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import docker.errors
 from sqlalchemy import text
@@ -73,6 +77,53 @@ def engine_restarted(trial: Trial) -> float:
     work.judge()
     _again(trial, victim)
     return took
+
+
+def _restarted(trial: Trial, *, spares: bool) -> float:
+    """End the engine in some way, and start it again."""
+    work, own = trial.work, trial.stack.own
+    assert own is not None
+    if own.spares is not spares:
+        own.spares = spares
+        own.end(signal.SIGTERM)
+        own.start()
+    for host in trial.stack.hosts:
+        _again(trial, host)
+    work.submit_at_once(4, pause_s=1.5)  # at either worker, or both
+    work.running(2)
+    time.sleep(trial.moment(0.5))
+    own.end(trial.chance.choice((signal.SIGKILL, signal.SIGTERM)))
+    time.sleep(trial.moment(2))
+    own.start()
+    began = time.monotonic()
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    for host in trial.stack.hosts:
+        _again(trial, host)
+    return took
+
+
+@fault(
+    "F17.restart",
+    "the engine itself ends, is started again, and finds all containers alive (live-restore)",
+    "runs that are cut off are never taken for good; they run once more; workers go on",
+    within_s=TWICE_S + 10,
+    restarts=True,
+)
+def spared(trial: Trial) -> float:
+    return _restarted(trial, spares=True)
+
+
+@fault(
+    "F18.restart",
+    "the engine itself ends with all its containers, and is started again",
+    "what ran runs once more; workers go on",
+    within_s=TWICE_S + 10,
+    restarts=True,
+)
+def not_spared(trial: Trial) -> float:
+    return _restarted(trial, spares=False)
 
 
 def _again(trial: Trial, host: Host) -> None:
@@ -225,13 +276,14 @@ def frozen(trial: Trial) -> float:
     # Shorter than its limit, so that it would end well if nothing froze it; long enough to be found in time.
     _, document = trial.work.document(pause_s=3.0, limits={"timeout_s": limit_s}, reuse="never")
     job_id = stack.client.post("/v1/jobs", json=document).json()["id"]
+    trial.work.begun([UUID(job_id)])
     found: list[tuple[Host, str]] = []
 
-    def look() -> bool:
-        found.extend((host, each) for host in stack.hosts for each in busy(host))
-        return bool(found)
+    def look() -> bool:  # a program that ended just before may be on its way out
+        found[:] = [(host, each) for host in stack.hosts for each in busy(host)]
+        return len(found) == 1
 
-    eventually(look, "its program runs")
+    eventually(look, "its program runs, and no other")
     freeze(stack.docker, found[0][1])
     began = time.monotonic()
     eventually(lambda: stack.table.get(job_id).state == "finished", "it ends")
