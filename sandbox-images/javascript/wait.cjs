@@ -12,7 +12,7 @@ process.stderr.write('');
   const chunks = [];
   for (let count; (count = fs.readSync(3, chunk)) > 0; ) chunks.push(Buffer.from(chunk.subarray(0, count)));
   fs.closeSync(3);
-  const [count, ...texts] = Buffer.concat(chunks).toString().split('\0').slice(0, -1);
+  const [count = '0', ...texts] = Buffer.concat(chunks).toString().split('\0').slice(0, -1);
   const args = texts.slice(0, Number(count));
   process.argv.push(...args);
   process.env.NODE_OPTIONS = process.env.NODE_OPTIONS.replace(` --require ${__filename}`, '');

@@ -13,7 +13,7 @@ local({
   # No loop and no function of ours after this: R would first compile it, which takes longer than a program.
   texts <- readBin(pipe, character(), 1000L)
   close(pipe)
-  count <- as.integer(texts[1L])
+  count <- if (length(texts)) as.integer(texts[1L]) else 0L
   args <- texts[seq_len(count) + 1L]
   env <- texts[-seq_len(count + 1L)]
   if (length(env)) {

@@ -12,7 +12,8 @@ from worker.sandbox.frames import Demultiplexer, Kind, ProtocolError, parse_obje
 #: Seconds that a runner may take to read what is sent to it: far above what it takes.
 SEND_S = 20.0
 
-_RECEIVE = 1 << 18
+#: Bytes to read at once: more than the engine sends in a piece, and few enough to be had without a system call.
+_RECEIVE = 1 << 16
 
 
 class CellLost(Exception):

@@ -11,6 +11,10 @@ import os
 from retort_runner import gvisor
 
 _ROOT = "/sys/fs/cgroup"
+_MB = 1 << 20
+
+#: Where the container says nothing of its memory (gVisor), interpreters that ask are told this (MB).
+_UNKNOWN_MB = 512
 
 
 def _open(*names: str) -> int | None:
@@ -59,6 +63,7 @@ class Counters:
         self._peak = _open("memory.peak", "memory/memory.max_usage_in_bytes")
         self._stat = _open("memory.stat", "memory/memory.stat")
         self._kernel = _open("memory/memory.kmem.usage_in_bytes")
+        self._limit = _open("memory.max", "memory/memory.limit_in_bytes")
         self._events = _open("memory.events", "memory/memory.oom_control")
         self._cpu_v2 = _open("cpu.stat")
         self._cpu_v1 = _open("cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage")
@@ -80,6 +85,11 @@ class Counters:
             return None if micro is None else micro / 1e6
         nano = _number(self._cpu_v1)
         return None if nano is None else nano / 1e9
+
+    def limit_mb(self) -> int:
+        """The container's memory limit now, which a job may move."""
+        limit = _number(self._limit)
+        return limit // _MB if limit is not None and limit < 1 << 50 else _UNKNOWN_MB
 
     def held(self) -> int | None:
         """Bytes that cannot be reclaimed: anonymous and kernel memory, without the page cache."""

@@ -33,6 +33,7 @@ def tell(code: int) -> None:
     if children.ru_utime + children.ru_stime == 0:
         _page[:8] = pack("ii", posix.getpid(), code)
         posix.closerange(1, 3)  # the program may have closed them already
+        posix.sched_yield()  # to the runner, if it waits for this processor
 
 
 def told(pid: int) -> int | None:

@@ -19,6 +19,9 @@ WORK = "/work"
 
 _OURS = (__file__, last.__file__)
 
+#: Modules that were there before the program. Noted ahead, for to list them is to touch them all.
+_before: frozenset[str] = frozenset()
+
 
 def _streams() -> None:
     """Give the program its own stdin, stdout and stderr on descriptors 0, 1 and 2.
@@ -57,7 +60,7 @@ def _report(error: BaseException) -> None:
     sys.excepthook(type(error), error, trace)
 
 
-def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
+def _finish(code: int, value: Any = None) -> NoReturn:
     """End as the interpreter does, without the milliseconds that taking down every module would cost.
 
     What a program can see of an orderly end happens: threads are joined, exit handlers run, its objects are
@@ -70,7 +73,7 @@ def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
         del value
         atexit._run_exitfuncs()
         # The program's own modules; what it imported from the system holds nothing that waits to be written.
-        for name in sys.modules.keys() - before | {"__main__"}:
+        for name in sys.modules.keys() - _before | {"__main__"}:
             module = sys.modules.get(name)
             if name == "__main__" or (getattr(module, "__file__", None) or "").startswith(WORK):
                 vars(module).clear()
@@ -87,30 +90,31 @@ def _finish(code: int, before: frozenset[str], value: Any = None) -> NoReturn:
     posix._exit(code)
 
 
-def prepare(rehearsal: str) -> None:
+def prepare(rehearsal: str, stdio: list[int]) -> None:
     """Turn this freshly forked process into one that waits for a program.
 
-    `rehearsal` does what programs will do, so that the memory which they touch is copied already.
+    `rehearsal` does what programs will do, so that the memory which they touch is copied already; then `stdio`
+    become descriptors 0, 1 and 2.
     """
+    global _before
     prepare_guest()
     _streams()
     exec(last.split(rehearsal.encode(), "<string>")[0], {"__name__": "__main__"})
     sys.stdout.flush()
+    for target, source in enumerate(stdio):
+        posix.dup2(source, target)
+    _streams()
+    _before = frozenset(sys.modules)
     gc.collect()
 
 
-def execute(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
+def execute(uid: int, job: dict[str, Any], code: bytes) -> NoReturn:
     """Become the guest and then a program: `argv` is its path, then its arguments from the name on.
 
-    It gets the environment `environ`; this never comes back.
-
-    `stdio` are the descriptors that become 0, 1, 2, and so on; every other one is closed. `code` is written to
-    `file`, unless that is missing.
+    It gets the environment `environ`; this never comes back. `code` is written to `file`, unless that is
+    missing.
     """
     try:
-        for target, source in enumerate(stdio):  # those given come after them, so none is overwritten too early
-            posix.dup2(source, target)
-        posix.closerange(len(stdio), 1 << 16)
         become_guest(uid)
         posix.chdir(WORK)
         if "file" in job:
@@ -125,18 +129,11 @@ def execute(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoR
         posix._exit(125)
 
 
-def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoReturn:
-    """Become the guest, run a program in this prepared process, and end with it.
-
-    `stdio` are the descriptors that become 0, 1 and 2; every other one is closed.
-    """
+def run(uid: int, job: dict[str, Any], code: bytes) -> NoReturn:
+    """Become the guest, run a program in this prepared process, and end with it."""
     try:
-        for target, source in enumerate(stdio):
-            posix.dup2(source, target)
-        posix.closerange(3, 1 << 16)
         become_guest(uid)
         posix.chdir(WORK)
-        _streams()
         if job["env"]:
             sys.modules["os"].environ.update(job["env"])
         _reseed()
@@ -148,7 +145,6 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
         main.__file__ = path
         vars(main)["__builtins__"] = __builtins__
         sys.modules["__main__"] = main
-        before = frozenset(sys.modules)
     except BaseException as error:  # ours: the program has not begun
         posix.write(2, f"retort: could not start the program: {error!r}\n".encode())
         posix._exit(125)
@@ -167,4 +163,4 @@ def run(uid: int, job: dict[str, Any], code: bytes, stdio: list[int]) -> NoRetur
     except BaseException as error:
         _report(error)
         status = 1
-    _finish(status, before, value)
+    _finish(status, value)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import posix
 import select
 import time
 
 from retort_runner import disk, ended, gvisor, wire
 from retort_runner.cgroup import Counters, Sample
 from retort_runner.launch import Launch
-from retort_runner.parked import memory_file
-from retort_runner.prestart import Prestarted, output_pipe
+from retort_runner.parked import Parked, write_all
+from retort_runner.prestart import Prestarted
 from retort_runner.privileges import kill_guests
 from retort_runner.zygote import Zygote, used
 
@@ -29,13 +30,6 @@ _DRAIN = (1 << 20) + _CHUNK
 #: one piece instead of two through the engine's three processes.
 _HOLD_MS = 2
 _HOLD_BYTES = 1 << 14
-
-
-def _stdin(content: bytes) -> int:
-    """A descriptor from which the program reads `content`."""
-    if not content:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return memory_file("stdin", content)
 
 
 class Job:
@@ -114,23 +108,21 @@ class Job:
         }
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
-        if self.prestarted is not None:
-            self._pid = self.prestarted.pid
-            self._cpu_s = -self.prestarted.cpu_s()
-            self.prestarted.start(self.header, self.code, self.stdin)
-            return {self.prestarted.out: wire.STDOUT, self.prestarted.err: wire.STDERR}
-        assert zygote.parked is not None
-        process, zygote.parked = zygote.parked, None
-        ended.clear()
-        out, out_end = output_pipe(self.uid)
-        err, err_end = output_pipe(self.uid)
-        stdio = (_stdin(self.stdin), out_end, err_end)
+        process: Prestarted | Parked | None = self.prestarted or zygote.parked
+        assert process is not None
         self._pid = process.pid
+        stdio = process.stdio
+        write_all(stdio.stdin, self.stdin)
+        posix.close(stdio.stdin)
         # If the process is gone, its end is what is seen next, like any other's.
-        process.start(self._wanted(), self.code, stdio)
-        for fd in stdio:
-            os.close(fd)
-        return {out: wire.STDOUT, err: wire.STDERR}
+        if isinstance(process, Prestarted):
+            self._cpu_s = -process.cpu_s()
+            process.start(self.header, self.code)
+        else:
+            zygote.parked = None
+            ended.clear()
+            process.start(self._wanted(), self.code)
+        return {stdio.out: wire.STDOUT, stdio.err: wire.STDERR}
 
     def _wanted(self) -> dict[str, Any]:
         """What the parked process shall do, for guest.py."""

@@ -22,31 +22,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from retort_runner.cgroup import Counters
+
 _LAUNCH = "/opt/retort/launch"
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_MB = 1 << 20
-
-#: Where the container says nothing of its memory (gVisor), interpreters that ask are told this (MB).
-_UNKNOWN_MB = 512
-
-
-def memory_mb() -> int:
-    """The container's memory limit now, which a job may move."""
-    for path in _MEMORY_LIMITS:
-        try:
-            with open(path, "rb") as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < 1 << 50:
-            return int(text) // _MB
-    return _UNKNOWN_MB
 
 
 class Launch:
-    """See the module."""
+    """See the module. `counters` know the container's memory."""
 
-    def __init__(self, lines: dict[str, list[str]]) -> None:
+    def __init__(self, lines: dict[str, list[str]], counters: Counters) -> None:
         self.file = lines["file"][0]
         self.command = lines["command"]
         self.compile = lines.get("compile", [])
@@ -55,22 +39,28 @@ class Launch:
         self._env = lines.get("env", [])
         self._prestart_env = lines.get("prestart_env", [])
         self._cold = tuple(lines.get("cold", ()))
+        self._counters = counters
 
     @classmethod
-    def read(cls) -> Launch | None:
+    def read(cls, counters: Counters) -> Launch | None:
         """What the image says; None for Python's, whose programs are forked instead."""
         try:
             with open(_LAUNCH, encoding="utf-8") as file:
                 lines = [line.split("\t") for line in file.read().splitlines()]
         except FileNotFoundError:
             return None
-        return cls({key: values for key, *values in lines})
+        return cls({key: values for key, *values in lines}, counters)
 
     def rehearsal(self) -> Launch:
         """The same for `wire.REHEARSAL`, with a small program instead of compiler and interpreter."""
         cat = ["/bin/cat", "cat"]
         lines = {"file": [REHEARSED], "command": [*cat, "{file}"]}
-        return Launch({**lines, "prestart": [*cat, "/proc/self/fd/3"]} if self.prestart else lines)
+        prestart = {"prestart": [*cat, "/proc/self/fd/3"]} if self.prestart else {}
+        return Launch({**lines, **prestart}, self._counters)
+
+    def memory_mb(self) -> int:
+        """The container's memory now, which interpreters are told."""
+        return self._counters.limit_mb()
 
     def needs_cold(self, header: dict[str, Any]) -> bool:
         """Whether a job cannot be served by an interpreter that is up already."""
@@ -78,25 +68,23 @@ class Launch:
 
     def cold(self, header: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
         """Command and environment of an interpreter that starts with the program."""
-        argv = _filled(self.command, header["file"])
+        argv = self._filled(self.command, header["file"])
         args = [*self._before_args, *header["args"]] if header["args"] else []
         return [*argv, *args], {**self._environment(self._env, header["file"]), **header["env"]}
 
     def ahead(self) -> tuple[list[str], dict[str, str]]:
         """Command and environment of one that starts ahead."""
-        return _filled(self.prestart, self.file), self._environment(
-            [*self._env, *self._prestart_env], self.file
-        )
+        env = self._environment([*self._env, *self._prestart_env], self.file)
+        return self._filled(self.prestart, self.file), env
 
     def compiler(self, header: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
         """Command and environment of the compiler; the job's variables are not its business."""
-        return _filled(self.compile, header["file"]), self._environment(self._env, header["file"])
+        return self._filled(self.compile, header["file"]), self._environment(self._env, header["file"])
 
     def _environment(self, settings: list[str], file: str) -> dict[str, str]:
-        pairs = [text.split("=", 1) for text in _filled(settings, file)]
+        pairs = [text.split("=", 1) for text in self._filled(settings, file)]
         return {**os.environ, **{pair[0]: pair[1] for pair in pairs}}
 
-
-def _filled(texts: list[str], file: str) -> list[str]:
-    memory = str(memory_mb())
-    return [text.replace("{file}", f"/work/{file}").replace("{memory_mb}", memory) for text in texts]
+    def _filled(self, texts: list[str], file: str) -> list[str]:
+        memory = str(self.memory_mb())
+        return [text.replace("{file}", f"/work/{file}").replace("{memory_mb}", memory) for text in texts]

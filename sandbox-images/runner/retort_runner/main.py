@@ -9,7 +9,7 @@ import posix
 import select
 import sys
 
-from retort_runner import wire
+from retort_runner import attention, wire
 from retort_runner.cgroup import Counters
 from retort_runner.collect import NOTHING, Collector, Wanted
 from retort_runner.guest import WORK
@@ -56,7 +56,7 @@ class Runner:
         os.set_blocking(wake_end, False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         _signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
-        launch = Launch.read()
+        launch = Launch.read(self.counters)
         self.launch = launch and launch.rehearsal()
         self.prestarted: Prestarted | None = None
         self.levels = [Level((), (), "print(end='')"), *_levels()]
@@ -65,6 +65,7 @@ class Runner:
         self._rehearse()
         self.launch = launch
         self._get_ready(self.zygotes[0])
+        attention.pay()
 
     def _rehearse(self) -> None:
         """Run a program of ours as any other, unheard.

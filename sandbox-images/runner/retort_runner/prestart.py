@@ -18,8 +18,8 @@ import posix
 import time
 
 from retort_runner.guest import WORK
-from retort_runner.launch import Launch, memory_mb
-from retort_runner.parked import Parked
+from retort_runner.launch import Launch
+from retort_runner.parked import Parked, pipe, write_all
 from retort_runner.privileges import AsGuest
 
 TYPE_CHECKING = False
@@ -27,79 +27,57 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _pipe(uid: int) -> tuple[int, int]:
-    """A pipe whose ends the guest may also open by their names."""
-    ends = os.pipe()
-    try:
-        os.fchmod(ends[1], 0o666)
-    except PermissionError:  # gVisor, where they are whose who makes them
-        for fd in ends:
-            os.close(fd)
-        with AsGuest(uid):
-            ends = os.pipe()
-    return ends
-
-
-def output_pipe(uid: int) -> tuple[int, int]:
-    """A pipe to read from without waiting; the guest knows the other end as /dev/stdout, too."""
-    ours, theirs = _pipe(uid)
-    os.set_blocking(ours, False)
-    return ours, theirs
-
-
 class Prestarted:
-    """An interpreter that waits."""
+    """An interpreter that waits.
+
+    Whatever a job will need of it is open already: to open a file takes five calls, and each costs most when
+    nothing has happened for a while.
+    """
 
     def __init__(self, process: Parked, launch: Launch, uid: int) -> None:
         self.pid = process.pid
-        self.memory_mb = memory_mb()
-        self._uid = uid
+        self.memory_mb = launch.memory_mb()
         self._launch = launch
-        self._stdin = os.memfd_create("stdin")
-        stdin = os.open(f"/proc/self/fd/{self._stdin}", os.O_RDONLY | os.O_CLOEXEC)
-        self.out, out_end = output_pipe(uid)
-        self.err, err_end = output_pipe(uid)
-        wait_end, self._go = _pipe(uid)  # R opens it by name
+        self._stat = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        self.stdio = process.stdio
+        wait_end, self._go = pipe(uid)  # R opens it by name
         argv, env = launch.ahead()
-        stdio = (stdin, out_end, err_end, wait_end)
-        # R opens its program when it starts, though it reads it later: so there is one to open.
-        self._write(launch.file, b"")
-        process.start({"argv": argv, "environ": env}, b"", stdio)
-        for fd in stdio:
-            os.close(fd)
+        with AsGuest(uid):
+            # R opens its program when it starts, though it reads it later: so there is one to open.
+            self._program = os.open(f"{WORK}/{launch.file}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        process.start({"argv": argv, "environ": env}, b"", wait_end)
+        posix.close(wait_end)
 
     def suits(self, header: dict[str, Any]) -> bool:
         """Whether it can become the program of this job."""
-        return not self._launch.needs_cold(header) and memory_mb() <= self.memory_mb
+        return not self._launch.needs_cold(header) and self._launch.memory_mb() <= self.memory_mb
 
     def cpu_s(self) -> float:
         """CPU seconds it used so far, which are not the program's."""
         try:
             own = time.clock_gettime((~self.pid << 3) | 2)  # the kernel's name for a process's clock
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                children = sum(map(int, file.read().rpartition(b") ")[2].split()[13:15]))
+            fields = os.pread(self._stat, 1024, 0).rpartition(b") ")[2].split()
+            children = int(fields[13]) + int(fields[14])
         except OSError:
             return 0.0
         return own + children / os.sysconf("SC_CLK_TCK")
 
-    def start(self, header: dict[str, Any], code: bytes, stdin: bytes) -> None:
+    def start(self, header: dict[str, Any], code: bytes) -> None:
         """Let it become the program. What it waits for is closed afterwards, so this works once."""
-        self._write(header["file"], code)
-        with open(self._stdin, "wb") as file:
-            file.write(stdin)
-        args = header["args"]
-        texts = [str(len(args)), *args, *(f"{name}={value}" for name, value in header["env"].items())]
+        write_all(self._program, code)
+        args, env = header["args"], header["env"]
+        # Where there is nothing to say the end of the pipe is enough, which wakes it once instead of twice.
+        texts = (
+            [str(len(args)), *args, *(f"{name}={value}" for name, value in env.items())] if args or env else []
+        )
         message = b"".join(text.encode() + b"\0" for text in texts)
         try:
-            while message:
-                message = message[posix.write(self._go, message) :]
+            write_all(self._go, message)
         except BrokenPipeError:
             pass  # it is gone; its end is told elsewhere
-        os.close(self._go)
-
-    def _write(self, name: str, code: bytes) -> None:
-        with AsGuest(self._uid), open(f"{WORK}/{name}", "wb") as file:
-            file.write(code)
+        posix.close(self._program)  # what is open for writing cannot be executed
+        posix.close(self._go)  # now it begins
+        posix.close(self._stat)
 
     def end(self) -> None:
         """Kill it, which may not have become the guest yet, and give up what is held for it."""
@@ -107,5 +85,6 @@ class Prestarted:
             os.kill(self.pid, _signal.SIGKILL)
         except ProcessLookupError:
             pass  # the helper tells of its end, as always
-        for fd in (self._stdin, self.out, self.err, self._go):
-            os.close(fd)
+        for fd in (self._program, self._stat, self._go):
+            posix.close(fd)
+        self.stdio.end()

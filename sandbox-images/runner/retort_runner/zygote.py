@@ -23,13 +23,14 @@ import time
 from retort_runner import parked
 from retort_runner.guest import WORK
 from retort_runner.last import ONLY_AST
-from retort_runner.parked import Parked
+from retort_runner.parked import Parked, Stdio
 from retort_runner.privileges import AsGuest
 from retort_runner.reset import seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 _PARK = b"park"
@@ -77,15 +78,17 @@ def _serve(channel: socket.socket, modules: tuple[str, ...], rehearsal: str, uid
                 continue
         except ChildProcessError:
             pass
-        theirs = socket.socket(fileno=descriptors[0])
+        theirs, stdio = socket.socket(fileno=descriptors[0]), descriptors[1:]
         pid = os.fork()
         if pid == 0:
             channel.close()
             if message != _PARK:
                 level = marshal.loads(message[len(_GROW) :])
                 _serve(theirs, level[0], level[1], uid)
-            parked.wait(theirs, rehearsal, uid)
+            parked.wait(theirs, stdio, rehearsal, uid)
         theirs.close()
+        for fd in stdio:
+            posix.close(fd)
         channel.send(marshal.dumps(pid))
         if message == _PARK:
             _, status, usage = posix.wait4(pid, 0)
@@ -112,9 +115,10 @@ def _schedule(policy: int) -> None:
 class Zygote:
     """The runner's hold on a helper."""
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    def __init__(self, pid: int, channel: socket.socket, uid: int) -> None:
         self.pid = pid
         self.channel = channel
+        self._uid = uid
         self.ready = False
         self.parked: Parked | None = None
         self.owes = False  # word of the end of a program that told of it itself
@@ -133,7 +137,7 @@ class Zygote:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
             _serve(theirs, level.modules, level.rehearsal, uid)
         theirs.close()
-        return cls(pid, ours)
+        return cls(pid, ours, uid)
 
     def receive(self) -> Any:
         """The next message; None when the helper is gone."""
@@ -152,13 +156,13 @@ class Zygote:
                 self.owes = False
                 self.receive()
 
-    def _ask(self, what: bytes) -> tuple[int, socket.socket] | None:
+    def _ask(self, what: bytes, stdio: Sequence[int] = ()) -> tuple[int, socket.socket] | None:
         if self.owes:
             self.owes = False
             self.receive()
         ours, theirs = parked.pair()
         try:
-            parked.send_with(self.channel, what, [theirs.fileno()])
+            parked.send_with(self.channel, what, [theirs.fileno(), *stdio])
             pid = self.receive()
         except OSError:
             pid = None
@@ -170,14 +174,20 @@ class Zygote:
 
     def park(self) -> bool:
         """Have a process parked; False if the helper is gone."""
-        if self.parked is None and (answer := self._ask(_PARK)):
-            self.parked = Parked(*answer)
-        return self.parked is not None
+        if self.parked is None:
+            stdio = Stdio(self._uid)
+            answer = self._ask(_PARK, stdio.theirs)
+            stdio.given()
+            if answer is None:
+                stdio.end()
+                return False
+            self.parked = Parked(*answer, stdio)
+        return True
 
     def grow(self, level: Level) -> Zygote | None:
         """Begin the helper of the next level. Only while nothing is parked here: the helper waits for that."""
         answer = self._ask(_GROW + marshal.dumps((level.modules, level.rehearsal)))
-        return None if answer is None else Zygote(*answer)
+        return None if answer is None else Zygote(*answer, self._uid)
 
     def pids(self) -> set[int]:
         """The helper and what it has parked."""
