@@ -2,7 +2,8 @@
 
 Bare is what anybody pays who starts the interpreter where it is installed already: the same command and
 variables as the runner uses for a cold program, started and waited for inside a container of the same image.
-For a language with a compiler it is the compiler and then what it made.
+For a language with a compiler it is the compiler and then what it made. Each start comes after the same pause
+as the job of a waiting cell, since what has just run starts faster; a row without one stands beside it.
 """
 
 import json
@@ -27,10 +28,13 @@ HELLO: Mapping[str, str] = {
     "rust": 'fn main() { println!("hello"); }',
 }
 
+#: Seconds before each job and each bare start: a cell's interpreter is up then, and caches have gone cold.
+PAUSE_S = 0.5
+
 #: Runs inside a container: each command in turn, so often, and how long all of them took together, in ms.
 _BARE = """
 import json, os, sys, time
-count, name, code, env, commands = json.loads(sys.argv[1])
+count, pause_s, name, code, env, commands = json.loads(sys.argv[1])
 guest = os.stat("/work").st_uid
 os.setresgid(guest, guest, guest)
 os.setresuid(guest, guest, guest)
@@ -39,6 +43,7 @@ open(name, "w").write(code)
 quiet = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
 times = []
 for _ in range(count):
+    time.sleep(pause_s)
     began = time.perf_counter()
     for path, *argv in commands:
         status = os.waitpid(os.posix_spawn(path, argv, {**os.environ, **env}, file_actions=quiet), 0)[1]
@@ -61,23 +66,23 @@ def measure(bench: Bench, pace: Pace) -> Iterator[Measurement]:
             continue
         pace.say(f"language: {language.title}")
         pace.settle()
-        yield _bare(bench, pace, language, image)
+        yield _bare(bench, language, image, max(5, pace.starts // 10) if language.compiled else pace.starts, 0)
+        yield _bare(bench, language, image, 10 if language.compiled else pace.fresh_cells, PAUSE_S)
         pace.settle()
         yield from _warm(bench, pace, language, image)
 
 
-def _bare(bench: Bench, pace: Pace, language: Language, image: str) -> Measurement:
+def _bare(bench: Bench, language: Language, image: str, count: int, pause_s: float) -> Measurement:
     launch: Mapping[str, Any] = images.recipe_of(language.name).launch or _PYTHON
     commands = [launch[key] for key in ("compile", "command") if key in launch]
     filled = [[_filled(word, language) for word in command] for command in commands]
     env = {name: _filled(text, language) for name, text in launch.get("env", {}).items()}
-    count = max(5, pace.starts // 10) if language.compiled else pace.starts
-    given = json.dumps([count, language.file, HELLO[language.name], env, filled])
+    given = json.dumps([count, pause_s, language.file, HELLO[language.name], env, filled])
     times = json.loads(bench.output(["python3", "-c", _BARE, given], image))
     what = "compiler, then program" if language.compiled else "interpreter"
-    return Measurement.of_times(
-        f"language.{language.name}.bare", f"{language.title}: hello, bare {what} in a container", times
-    )
+    key, when = ("bare", f"after {pause_s:g} s") if pause_s else ("bare_row", "in a row")
+    title = f"{language.title}: hello, bare {what} in a container, {when}"
+    return Measurement.of_times(f"language.{language.name}.{key}", title, times)
 
 
 def _filled(text: str, language: Language) -> str:
@@ -90,7 +95,7 @@ def _warm(bench: Bench, pace: Pace, language: Language, image: str) -> Iterator[
         began = time.perf_counter()
         with bench.cell(image) as cell:
             starts.append(1e3 * (time.perf_counter() - began))
-            time.sleep(0.5)  # its interpreter is up
+            time.sleep(PAUSE_S)
             program = Program(
                 code=HELLO[language.name].encode(),
                 file=language.file,
