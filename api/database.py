@@ -126,7 +126,7 @@ class Database:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._lanes.first(statement, parameters)
-            except psycopg.errors.QueryCanceled as error:
+            except (psycopg.errors.QueryCanceled, psycopg.errors.DiskFull) as error:
                 raise _down(error) from error
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 # The server ended this connection; the other pooled ones are most likely dead as well.
@@ -243,5 +243,6 @@ async def take_time(connection: AsyncConnection) -> None:
 
 def _down(error: Exception) -> Problem:
     cause = getattr(error, "orig", None) or error
-    log.warning("the database does not answer: %s", type(cause).__name__)
-    return unavailable("the database does not answer; nothing is lost, try again")
+    what = "has no room left" if isinstance(cause, psycopg.errors.DiskFull) else "does not answer"
+    log.warning("the database %s: %s", what, type(cause).__name__)
+    return unavailable(f"the database {what}; nothing is lost, try again")

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from domain.bell import LEASE_S
 from domain.sessions import CLAIMING, OPTIONS
 from worker.hot import Hot
 
@@ -25,6 +25,10 @@ CONNECT: dict[str, Any] = {
     "tcp_user_timeout": 20_000,
     "options": OPTIONS,
 }
+
+#: Seconds for which a step waits for the database. Nobody else can take its job meanwhile, and what a program
+#: did is worth more than the place that it holds.
+PATIENCE_S = 300.0
 
 #: Connections of each kind that threads share which mostly wait.
 SHARED = 8
@@ -77,17 +81,21 @@ class Connections:
 
 
 def patiently(step: Callable[[], T]) -> T:
-    """Repeat a step while the database is away, for as long as a lease usually lasts."""
-    give_up = time.monotonic() + LEASE_S
+    """Repeat a step while the database is away or has no room left; give up after `PATIENCE_S`."""
+    give_up = time.monotonic() + PATIENCE_S
     pause = 0.1
     while True:
         try:
             return step()
         except DBAPIError as e:
-            if not (e.connection_invalidated or "connection" in str(e.orig).lower()):
-                raise
-            if time.monotonic() > give_up:
+            if not _passing(e) or time.monotonic() > give_up:
                 raise
             log.warning("the database is away, trying again: %s", str(e.orig).strip())
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+
+def _passing(error: DBAPIError) -> bool:
+    """Whether it is the database's state that failed a statement, not the statement."""
+    full = isinstance(error.orig, psycopg.errors.DiskFull)
+    return full or error.connection_invalidated or "connection" in str(error.orig).lower()

@@ -35,7 +35,7 @@ class Hot:
         what these statements write is fenced, so that a repetition changes nothing.
 
         Raises:
-            OperationalError: the database is away.
+            OperationalError: the database is away, or has no room left.
         """
         return self._first(statement, parameters, None)
 
@@ -43,7 +43,7 @@ class Hot:
         """The same in a transaction that begins with taking a lock: it sees what the one before it did.
 
         Raises:
-            OperationalError: the database is away.
+            OperationalError: the database is away, or has no room left.
         """
         return self._first(statement, parameters, lock)
 
@@ -63,6 +63,10 @@ class Hot:
                         cursor.connection.execute(*before, prepare=True)
                         cursor.execute(sql, values, prepare=True)
                     row = cursor.fetchone()
+            except psycopg.errors.DiskFull as e:  # the connection is as good as it was
+                if not self._keep:
+                    self._hand_back()
+                raise OperationalError(sql, None, e) from e
             except (psycopg.OperationalError, psycopg.InterfaceError) as e:
                 self._drop()
                 if number == _TRIES - 1:

@@ -20,7 +20,7 @@ from domain.logs import configure
 from storage.store import Storage, default_url
 from telemetry import scrape, traces
 from telemetry.settings import load_telemetry
-from worker import asking, faults, housekeeping, meters, watched
+from worker import asking, faults, heap, housekeeping, meters, watched
 from worker.advance import Steps
 from worker.broker import Bell, celery_app
 from worker.cancels import Cancels
@@ -338,6 +338,7 @@ def _leave(*_: object) -> None:
 
 def main() -> None:
     """Read the settings and run."""
+    heap.keep_little()
     # Until Celery minds the signal: whoever is told to stop while it starts removes its containers, too.
     signal.signal(signal.SIGTERM, _leave)
     settings = WorkerSettings()  # type: ignore[call-arg]  # from the environment

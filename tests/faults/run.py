@@ -106,6 +106,7 @@ class Runner:
             shutil.rmtree(self._folder, ignore_errors=True)
         elif self._folder is not None:
             print(f"  logs are in {self._folder}", flush=True)
+        self._folder = None
 
     def run(self, fault: Fault, seeds: Iterable[int]) -> Row:
         """One entry, once for each seed; fewer if told to stop."""

@@ -12,15 +12,15 @@ from sqlalchemy import text
 from domain.tables.base import metadata
 from tests.harness import eventually
 from tests.hostile.entries import Result
-from tests.hostile.stage import LANGUAGES, WARM, Stage
+from tests.hostile.stage import JOBS, LANGUAGES, WARM, Stage
 
 #: Seconds that a job may take beyond its limit, from when it had its sandbox to when its end was stored.
 GRACE_S = 5.0
 
 #: What a worker may hold more than before: descriptors and threads of its own life, and memory that its
-#: allocator keeps after large outputs. Each of its threads opens connections to engine, database, broker and
-#: gateway when it first needs them; what leaked with every entry would still pass this soon.
-MORE_DESCRIPTORS = 16
+#: allocator keeps after large outputs. Each of its threads, one for each job, opens connections to engine,
+#: database, broker and gateway when it first needs them; what leaked with every entry would pass this soon.
+MORE_DESCRIPTORS = 4 * JOBS
 MORE_THREADS = 2
 MORE_MEMORY_MB = 48
 

@@ -1,24 +1,18 @@
-"""An engine that ends, breaks off, refuses, hangs or lacks an image; containers that vanish or freeze; a full
-disk.
+"""An engine that ends, breaks off, refuses, hangs or lacks an image; containers that vanish or freeze.
 
 The machine's own engine is never restarted: where that is what happens, a stack has an engine of its own. Else
 a proxy before its socket does to a worker what an engine in trouble would.
 """
 
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from uuid import UUID
 
 import docker.errors
-from sqlalchemy import text
 
 from tests.faults.catalogue.workers import busy, running_at
-from tests.faults.entries import NotHere, Trial, fault
+from tests.faults.entries import Trial, fault
 from tests.faults.host import Host
 from tests.faults.proxy import Rule
 from tests.faults.stack import Stack
@@ -75,7 +69,7 @@ def engine_restarted(trial: Trial) -> float:
     work.all_end()
     took = time.monotonic() - began
     work.judge()
-    _again(trial, victim)
+    again(trial, victim)
     return took
 
 
@@ -88,7 +82,7 @@ def _restarted(trial: Trial, *, spares: bool) -> float:
         own.end(signal.SIGTERM)
         own.start()
     for host in trial.stack.hosts:
-        _again(trial, host)
+        again(trial, host)
     work.submit_at_once(4, pause_s=1.5)  # at either worker, or both
     work.running(2)
     time.sleep(trial.moment(0.5))
@@ -100,7 +94,7 @@ def _restarted(trial: Trial, *, spares: bool) -> float:
     took = time.monotonic() - began
     work.judge()
     for host in trial.stack.hosts:
-        _again(trial, host)
+        again(trial, host)
     return took
 
 
@@ -126,7 +120,7 @@ def not_spared(trial: Trial) -> float:
     return _restarted(trial, spares=False)
 
 
-def _again(trial: Trial, host: Host) -> None:
+def again(trial: Trial, host: Host) -> None:
     """Wait until a worker has fresh cells."""
     assert host.worker is not None
     assert host.alive, host.logs()
@@ -295,84 +289,3 @@ def frozen(trial: Trial) -> float:
     trial.work.all_end()
     trial.work.judge()
     return took
-
-
-@contextmanager
-def small_disk(trial: Trial, folder: Path) -> Iterator[None]:
-    """A file system of 24 MB of its own at `folder`."""
-    folder.mkdir(exist_ok=True)
-    image = trial.stack.folder / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(24 << 20)
-    made = subprocess.run(
-        ["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], capture_output=True, text=True, check=False
-    )
-    if made.returncode == 0:
-        mount = ["mount", "-o", "loop", str(image), str(folder)]
-        made = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if made.returncode:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-        made = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise NotHere(f"no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-@fault(
-    "F22",
-    "the disk of the artifacts and of a worker's temporary files is full",
-    "runs end right, what could not be kept is named; it recovers alone when there is room",
-    within_s=30,
-)
-def disk_full(trial: Trial) -> float:
-    work, stack, victim = trial.work, trial.stack, trial.victim
-    others = [host for host in stack.hosts if host is not victim]
-    folder = stack.folder / "small"
-    with small_disk(trial, folder):
-        for host in stack.hosts:
-            host.kill()
-        temporary = folder / "tmp"
-        temporary.mkdir()
-        victim.start(environment={"TMPDIR": str(temporary)}, storage_url=(folder / "storage").as_uri())
-        try:
-            filler = folder / "filler"
-            with suppress(OSError), filler.open("wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * 65536)
-            more = "open('kept', 'wb').write(os.urandom(3 << 19))"
-            work.submit(trial.chance.randint(1, 3), more=more)
-            work.all_end()
-            work.judge(most_attempts=1)
-            assert set(_stored(trial)) == {0}, "an artifact was stored on a full disk"
-            for job_id in work.expected:
-                (ran,) = stack.table.attempts(job_id)
-                assert ran.left_out == {"files": {"kept": "not_stored"}, "more": 0}
-            assert victim.alive
-            filler.unlink()
-            began = time.monotonic()
-            work.expected.clear()
-            work.submit(2, more=more)
-            work.all_end()
-            took = time.monotonic() - began
-            work.judge(most_attempts=1)
-            assert set(_stored(trial)) == {1}
-        finally:
-            victim.kill()
-            for host in (victim, *others):
-                host.start(wait=False)
-            for host in stack.hosts:
-                _again(trial, host)
-    shutil.rmtree(folder, ignore_errors=True)
-    return took
-
-
-def _stored(trial: Trial) -> list[int]:
-    ids = list(trial.work.expected)
-    with trial.stack.table.engine.connect() as connection:
-        query = text(
-            "SELECT coalesce(sum(artifacts), 0) AS n FROM attempts WHERE job_id = ANY(:ids) GROUP BY job_id"
-        )
-        return [int(row.n) for row in connection.execute(query, {"ids": ids})]

@@ -1,5 +1,7 @@
 """Against the program that started it: its stream, its memory, its environment."""
 
+from uuid import uuid4
+
 from tests.hostile.entries import Program, Result, Story, probe, refused
 from tests.hostile.stage import Stage
 
@@ -82,7 +84,9 @@ def session_is_one_domain(stage: Stage) -> None:
     clean = "False None [] []\n"
     first = stage.run(SESSION_LEAVES, reuse="caller")
     assert first.job["verdict"] == "ok", first.err
-    other = stage.run(SESSION_LOOKS, stage.alice, reuse="caller")
+    # Somebody new each time: who was here a moment ago has a used sandbox of their own.
+    stranger = stage.client(stage.new_key(f"stranger{uuid4().hex}"))
+    other = stage.run(SESSION_LOOKS, stranger, reuse="caller")
     assert (other.usage["sandbox_reused"], other.job["stdout"]) == (False, clean)
     for _ in range(20):  # a busy pool may have needed the room
         own = stage.run(SESSION_LOOKS, reuse="caller")
