@@ -123,14 +123,15 @@ def prompts_of_others(stage: Stage) -> None:
     task = f"[scripted:right] greet, number {uuid4().hex}"
     stage.submit(stage.alice, {"task": task, "labels": {"of": secret}, **same})
     stage.submit(stage.alice, {"task": f"[scripted:right] {secret}", **same})
-    result = stage.submit(stage.mallory, {"task": task, **same})
+    other = stage.client(stage.new_key(f"other{uuid4().hex}"))  # who has nothing of their own in the cache
+    result = stage.submit(other, {"task": task, **same})
     assert stage.asked() - before == 3, "an answer was shared"
-    (attempt,) = _attempts(stage, result)
+    (attempt,) = _attempts(stage, result, other)
     assert [call["cache_hit"] for call in attempt["calls"]] == [False]
     assert not attempt["cached"]
     for path in (result.job["links"]["self"], result.job["links"]["attempts"] + "/1", "/v1/jobs"):
-        assert secret not in stage.mallory.get(path).text
-    assert stage.mallory.get("/v1/jobs", params={"text": secret}).json()["jobs"] == []
+        assert secret not in other.get(path).text
+    assert other.get("/v1/jobs", params={"text": secret}).json()["jobs"] == []
     assert secret not in stage.logs()
 
 
