@@ -1,5 +1,6 @@
 """Small file systems that can be filled, each in a file of its own."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ def mounted(folder: Path, image: Path, size_mb: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
+        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
         image.unlink(missing_ok=True)
 
 
@@ -35,7 +36,10 @@ def _run(*command: str) -> None:
 def fill(folder: Path) -> Path:
     """Take all the room that is left in a file system: the file that does."""
     filler = folder / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        free = os.statvfs(folder)
+        with suppress(OSError):  # nearly all of it, without writing
+            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - (8 << 20)))
         for size in (1 << 20, 1 << 12, 1):
             with suppress(OSError):
                 while True:

@@ -16,11 +16,15 @@ import docker
 from docker.errors import DockerException
 
 from retort import processes
+from tests.faults.disk import mounted
 from tests.harness import eventually
 from worker.sandbox import images
 
 #: Seconds that it gives containers to end by themselves when it is told to end.
 SHUTDOWN_S = 1
+
+#: Of its disk; what it does not use takes no room.
+DISK_MB = 3072
 
 
 class Dockerd:
@@ -28,6 +32,7 @@ class Dockerd:
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "docker.sock"
+        self.data = folder / "data"  # a file system of its own, which can be filled
         self.spares = False  # whether it finds containers as it left them when it is started again
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +50,7 @@ class Dockerd:
         """Start it, and return when it answers."""
         folder = self._folder
         settings = {
-            "data-root": str(folder / "data"),
+            "data-root": str(self.data),
             "exec-root": str(folder / "exec"),
             "pidfile": str(folder / "pid"),
             "hosts": [f"unix://{self.socket}"],
@@ -133,9 +138,10 @@ def own_engine(folder: Path, machine: docker.DockerClient) -> Iterator[Dockerd]:
     """One that has the image of Python's sandboxes; it ends with the block."""
     folder.mkdir()
     made = Dockerd(folder)
-    try:
-        made.start()
-        made.take(machine, images.expected_tag("python"))
-        yield made
-    finally:
-        made.close()
+    with mounted(made.data, folder / "data.img", DISK_MB):
+        try:
+            made.start()
+            made.take(machine, images.expected_tag("python"))
+            yield made
+        finally:
+            made.close()

@@ -1,4 +1,4 @@
-"""A disk that is full: of artifacts, of the database."""
+"""A disk that is full: of artifacts, of the database, of the engine."""
 
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from tests.faults.catalogue.engines import again
 from tests.faults.catalogue.workers import AGAIN_S, at_work
 from tests.faults.disk import fill, mounted
 from tests.faults.entries import NotHere, Trial, fault
+from tests.faults.work import TWICE_S
 from tests.harness import eventually
 
 #: Room that a database is given beyond what it has, in MB: it starts with that, and the rest is filled.
@@ -134,4 +135,37 @@ def database_full(trial: Trial) -> float:
         work.judge()
         probe.judge()
     assert all(host.alive for host in stack.hosts)
+    return took
+
+
+@fault(
+    "F22.engine",
+    "the disk of the engine is full",
+    "jobs wait, workers say why; no job is lost; it goes on alone when there is room",
+    within_s=TWICE_S + 30,  # they look at an engine that cannot serve every 10 s
+    restarts=True,
+)
+def engine_full(trial: Trial) -> float:
+    work, own, hosts = trial.work, trial.stack.own, trial.stack.hosts
+    assert own is not None
+
+    def refusals() -> int:
+        return sum(host.logs().count("no space left on device") for host in hosts)
+
+    before = refusals()
+    filler = fill(own.data)
+    try:
+        work.submit(16, pause_s=0.2, reuse="never")  # more than there are sandboxes
+        eventually(lambda: refusals() > before, "workers say why")
+        time.sleep(trial.moment(4.0))
+        assert not work.ended(), "all jobs had a sandbox"
+        assert all(host.alive for host in hosts)
+    finally:
+        filler.unlink()
+    began = time.monotonic()
+    work.all_end()
+    took = time.monotonic() - began
+    work.judge()
+    for host in hosts:
+        again(trial, host)
     return took
