@@ -81,7 +81,7 @@ class Process:
     @property
     def interpreter(self) -> bool:
         """Whether it may be one that was started ahead and waits for a program."""
-        return any(f"({name})" in self.what for name in ("node", "bash"))
+        return any(f"({name})" in self.what for name in ("node", "bash", "R"))
 
 
 def guests_of(processes: list[Process]) -> list[Process]:
