@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from tests.faults.catalogue.databases import Probe
+from tests.faults.catalogue.databases import Probe, recovered
 from tests.faults.catalogue.engines import again
 from tests.faults.catalogue.workers import AGAIN_S, at_work
 from tests.faults.disk import fill, mounted
@@ -115,7 +115,7 @@ def database_on_small_disk(trial: Trial) -> Iterator[Path]:
     within_s=AGAIN_S + 10,
 )
 def database_full(trial: Trial) -> float:
-    work, stack, probe = trial.work, trial.stack, Probe(trial.work)
+    stack, probe = trial.stack, Probe(trial.work)
     with database_on_small_disk(trial) as disk:
         for host in stack.hosts:
             again(trial, host)
@@ -130,12 +130,7 @@ def database_full(trial: Trial) -> float:
                 stack.postgres.start()  # by its supervisor
             began = time.monotonic()
             time.sleep(0.5)
-        work.all_end()
-        took = time.monotonic() - began
-        work.judge()
-        probe.judge()
-    assert all(host.alive for host in stack.hosts)
-    return took
+        return recovered(trial, probe, began)
 
 
 @fault(
