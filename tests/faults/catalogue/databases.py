@@ -67,7 +67,7 @@ class Probe:
 
 
 def recovered(trial: Trial, probe: Probe, began: float) -> float:
-    """Wait until all jobs have ended; judge them, what clients were told, and the workers; how long that took."""
+    """Wait until all jobs have ended; judge them, what clients were told, and the workers. In seconds."""
     trial.work.all_end()
     took = time.monotonic() - began
     trial.work.judge()
