@@ -28,6 +28,10 @@ BEAT_S = 0.25
 #: Seconds by which a beat may be late before the loop counts as standing still.
 LATE_S = 1.0
 
+#: Seconds for which a thread that computes keeps the interpreter from one that waits for it. Whoever asks while
+#: the loop computes waits so long at every step of the answer, and with Python's 5 ms for seconds in all.
+TURN_S = 0.0005
+
 #: What the longest lag is told of, in seconds.
 REMEMBERED_S = 60.0
 
@@ -53,6 +57,8 @@ class Pulse:
     async def run(self) -> None:
         """Beat until cancelled."""
         self._beat_at = time.monotonic()
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(TURN_S)
         me = threading.get_ident()
         threading.Thread(target=self._watch, args=(me,), name="pulse", daemon=True).start()
         try:
@@ -60,6 +66,7 @@ class Pulse:
                 await asyncio.sleep(self._beat_s)
                 self._beat()
         finally:
+            sys.setswitchinterval(usual)
             self._ended.set()
             self._beat_at = None
 

@@ -1,6 +1,7 @@
 """The watch over an event loop, on real loops that are held up in earnest, with shorter times."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.pulse import Pulse
+from api.pulse import TURN_S, Pulse
 from telemetry.scrape import new_registry
 from tests.harness import eventually
 
@@ -80,3 +81,10 @@ def test_a_whole_process_that_stood_still_is_told_when_it_goes_on(
     assert told
     assert pulse.stalls == len(caplog.records)  # a busy machine may have held us up besides
     assert not any(hasattr(each, "stack") for each in told)
+
+
+def test_threads_wait_shorter_for_the_interpreter_while_it_beats() -> None:
+    usual, meanwhile = sys.getswitchinterval(), []
+    beat(Pulse(BEAT_S, LATE_S), lambda: meanwhile.append(sys.getswitchinterval()))
+    assert meanwhile == [pytest.approx(TURN_S)]
+    assert TURN_S < usual == sys.getswitchinterval()
