@@ -1,5 +1,6 @@
 """Cells by image, and programs by language."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.integration.programs_by_language import LANGUAGES
@@ -8,6 +9,9 @@ from worker.sandbox.cell import Cell
 from worker.sandbox.collecting import Sink
 from worker.sandbox.running import Ending, Program
 from worker.sandbox.verdict import Decision, decide
+
+#: What `Cells.run` is.
+Run = Callable[..., tuple[Decision, Ending]]
 
 
 class Cells:

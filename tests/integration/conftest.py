@@ -1,10 +1,12 @@
-"""The tables, a worker's store and the broker as tests reach them, empty before each test."""
+"""The tables, a worker's store and the broker as tests reach them, empty before each test; cells of images."""
 
 from collections.abc import Iterator
 
+import docker
 import pytest
 
 from tests.harness import Broker, Jobs
+from tests.integration.cells import Cells, Run
 from tests.integration.stores import THREADS
 from worker.store import Store
 
@@ -31,3 +33,17 @@ def broker(clean_tables: None, redis_url: str) -> Iterator[Broker]:
     opened = Broker(redis_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def cells(engine: docker.DockerClient) -> Iterator[Cells]:
+    """A cell of each image that is asked for."""
+    opened = Cells()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def run(cells: Cells) -> Run:
+    """Run a program by name, or code; gives the verdict and the facts. The cell is reset afterwards."""
+    return cells.run

@@ -10,17 +10,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, Executable, insert, text, update
+from sqlalchemy import insert, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from domain.bell import ALL_QUEUES
 from domain.fairness import CLAIM_FAIRLY, CLAIM_FRESH, CLAIM_FRESH_LIMITED, FAR, LOCK, LOCK_CALLER, NEAR
 from domain.ids import new_id
-from domain.sessions import PLANNED
-from domain.states import Runtime, State
+from domain.states import State
 from domain.tables.caller import callers, idempotency_keys
 from tests.harness import Jobs, attempt, eventually
+from tests.integration.plans import claim_of, nodes, planned, rows_read
 from worker.claimed import ClaimedJob
 from worker.store import MOST_COUNTED, Store
 
@@ -334,47 +334,6 @@ def test_the_plan_that_is_made_once_reads_waiting_jobs_alone(jobs_table: Jobs) -
     found = {(node["Alias"], node.get("Index Name")) for node in nodes(plan[0]["Plan"]) if "Alias" in node}
     waiting_jobs = {index for alias, index in found if alias in {"jobs_1", "jobs_2"}}
     assert waiting_jobs == {"ix_jobs_waiting"}, found
-
-
-def claim_of(job_id: UUID) -> dict[str, Any]:
-    """Parameters of a claim."""
-    tiers = {"b_runtimes": [each.value for each in Runtime]}
-    return {"b_id": job_id, "b_token": uuid4(), "b_worker": "w", "b_states": ["running"], **tiers}
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's steps."""
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from nodes(part)
-
-
-def planned(connection: Connection) -> None:
-    """Have what follows in this transaction be planned as in a session that claims."""
-    for name, value in PLANNED.items():
-        connection.exec_driver_sql(f"SET LOCAL {name} = {value}")
-
-
-def rows_read(
-    jobs_table: Jobs, statement: Any, parameters: dict[str, Any], after: Executable | None = None
-) -> int:
-    """How many rows of `jobs` a statement looks at, after another one in the same transaction."""
-    engine = jobs_table.engine
-    compiled = statement.compile(dialect=engine.dialect)
-    values = {**compiled.params, **parameters}
-    with engine.execution_options(isolation_level="READ COMMITTED").connect() as connection:
-        planned(connection)
-        if after is not None:
-            connection.execute(after, parameters)
-        explained = connection.exec_driver_sql(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", values
-        ).scalar_one()
-        connection.rollback()
-    return sum(
-        round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
-        for node in nodes(explained[0]["Plan"])
-        if node.get("Relation Name") == "jobs"
-    )
 
 
 def test_the_sweeper_rings_for_each_queue_in_its_own_time(store: Store, jobs_table: Jobs) -> None:
