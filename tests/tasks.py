@@ -23,9 +23,10 @@ QUICK = {"RETORT_MODEL_RETRIES": "1", "RETORT_MODEL_RETRY_BASE_S": "0.05", "RETO
 KEY = "hs_0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def gateway_environment(url: str, models: str = "gpt-4.1") -> dict[str, str]:
-    """What tells a worker of a gateway."""
-    return {"RETORT_GATEWAY_URL": url, "RETORT_GATEWAY_KEY": KEY, "RETORT_GATEWAY_MODELS": models}
+def gateway_environment(url: str, models: str = "gpt-4.1", key_file: Path | None = None) -> dict[str, str]:
+    """What tells a worker of a gateway, and of its key, which may be in a file."""
+    key = {"RETORT_GATEWAY_KEY": KEY} if key_file is None else {"RETORT_GATEWAY_KEY_FILE": str(key_file)}
+    return {"RETORT_GATEWAY_URL": url, "RETORT_GATEWAY_MODELS": models, **key}
 
 
 @contextmanager

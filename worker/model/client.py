@@ -154,6 +154,7 @@ class _Call:
         self._served = served
         self._call = call
         self._request_id = request_id
+        self._key = None if gateway.key is None else gateway.key.current()
         self._total_s = min(deadline_s, gateway.deadlines.total_s)
         self._dialect = DIALECTS[gateway.dialect]
         self._reader: Reader = self._dialect.reader()
@@ -186,7 +187,7 @@ class _Call:
         return self._answer()
 
     async def _exchange(self, clock: _Clock) -> None:
-        deadlines, key = self._gateway.deadlines, self._gateway.key
+        deadlines, key = self._gateway.deadlines, self._key
         try:
             body = orjson.dumps(self._dialect.body(self._gateway, self._served, self._call))
         except TypeError:
@@ -341,8 +342,7 @@ class _Call:
         )
 
     def _redact(self, text: str) -> str:
-        key = self._gateway.key
-        return text if key is None else key.redact(text)
+        return text if self._key is None else self._key.redact(text)
 
     def _usage(self, reply: Reply) -> Usage:
         return reply.usage or estimated_usage(self._call, reply.text)
@@ -350,9 +350,8 @@ class _Call:
     def _answer(self) -> ModelAnswer:
         reply = self._reader.reply
         version = self._redact(reply.version) or self._served.wire
-        key = self._gateway.key
         return ModelAnswer(
-            text=reply.text if key is None else key.redact_whole(reply.text),
+            text=reply.text if self._key is None else self._key.redact_whole(reply.text),
             finish=reply.finish or Finish.LENGTH,
             usage=self._usage(reply),
             model=self._call.model,

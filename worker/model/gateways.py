@@ -20,7 +20,7 @@ from yarl import URL
 from domain.catalogue import DROPPABLE, Bucket, Catalogue, Model
 from domain.prices import PriceTable, parse_table
 from worker.model import keys
-from worker.model.keys import GatewayError, Key, KeyShape
+from worker.model.keys import GatewayError, Key, KeyFile, KeyShape
 
 DIALECTS = ("openai", "anthropic")
 
@@ -81,7 +81,7 @@ class Gateway:
     name: str
     url: str
     dialect: str
-    key: Key | None
+    key: Key | KeyFile | None
     models: Mapping[str, Served]  # by the catalogue's names
     prices: PriceTable | None = None
     deadlines: Deadlines = Deadlines()
@@ -224,7 +224,7 @@ def _gateway(
         name=name,
         url=_url(entry.get("url"), where),
         dialect=dialect,
-        key=keys.read(source, shape, where, environ),
+        key=keys.held(source, shape, where, environ),
         models=_models(entry.get("models"), dialect, catalogue, where),
         prices=_prices(name, entry, catalogue, where),
         deadlines=_deadlines(entry.get("deadlines", {}), where),

@@ -7,12 +7,16 @@ Key(35 characters)
 '401: [key] is unknown'
 """
 
+import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
+
+log = logging.getLogger(__name__)
 
 #: Bytes of a file that is taken for a key; more is some other file.
 MOST_FILE = 16384
@@ -46,6 +50,10 @@ class Key:
     def redact_whole(self, text: str) -> str:
         """The text without the key itself: for a model's answer, in which parts of it may be chance."""
         return text.replace(self._value, "[key]") if len(self._value) >= 8 else text
+
+    def current(self) -> "Key":
+        """The key for one call: itself."""
+        return self
 
     def __repr__(self) -> str:
         return f"Key({len(self._value)} characters)"
@@ -121,6 +129,10 @@ def read(source: Source, shape: KeyShape, where: str, environ: Mapping[str, str]
         if shape.least == 0:
             return None
         raise GatewayError(f"{where}: there is no key; {place}")
+    return _checked(text, place, shape, where)
+
+
+def _checked(text: str, place: str, shape: KeyShape, where: str) -> Key:
     key = text.strip()
     if not key:
         raise GatewayError(f"{where}: the key is empty; {place}")
@@ -138,22 +150,60 @@ def read(source: Source, shape: KeyShape, where: str, environ: Mapping[str, str]
     return Key(key)
 
 
+class KeyFile:
+    """A key in a file, which is read again when the file has changed.
+
+    Raises:
+        GatewayError: as `read`.
+    """
+
+    def __init__(self, file: str | Path, shape: KeyShape, where: str) -> None:
+        self._file, self._shape, self._where = file, shape, where
+        self._seen = self._stamp()
+        self._key = self._read()
+
+    def current(self) -> Key:
+        """The key for one call. What is in the file now and cannot be right is logged once, and not used."""
+        seen = self._stamp()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._key = self._read()
+            except GatewayError as error:
+                log.warning("%s; the key that was there before is used", error)
+            else:
+                log.info("%s: the key was read again", self._where)
+        return self._key
+
+    def _read(self) -> Key:
+        return _checked(*_text_of(self._file, self._where), self._shape, self._where)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """What differs once the file has changed. None: it is not there."""
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def held(source: Source, shape: KeyShape, where: str, environ: Mapping[str, str]) -> Key | KeyFile | None:
+    """What gives a gateway's key; None where `shape` says that none is needed and none is given.
+
+    Raises:
+        GatewayError: as `read`.
+    """
+    if source.value is None and source.file is not None:
+        return KeyFile(source.file, shape, where)
+    return read(source, shape, where, environ)
+
+
 def _text(source: Source, where: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
     """What the source holds, and a hint on where to put it right."""
     if source.value is not None:
         return source.value.get_secret_value(), f"set {source.env} to the gateway's key"
     if source.file is not None:
-        place = f"put the key alone into {source.file}"
-        try:
-            with open(source.file, "rb") as file:
-                data = file.read(MOST_FILE + 1)
-            if len(data) > MOST_FILE:
-                raise GatewayError(f"{where}: {source.file} is too long for a key; {place}")
-            return data.decode("utf-8"), place
-        except OSError as error:
-            raise GatewayError(f"{where}: {source.file} cannot be read: {error.strerror}; {place}") from None
-        except UnicodeDecodeError:
-            raise GatewayError(f"{where}: {source.file} is not text; {place}") from None
+        return _text_of(source.file, where)
     if source.env is not None:
         return environ.get(source.env), f"set {source.env} to the gateway's key"
     if where == "gateways.default":
@@ -163,3 +213,18 @@ def _text(source: Source, where: str, environ: Mapping[str, str]) -> tuple[str |
             "or RETORT_GATEWAY_KEY_LENGTH=0 if it needs none",
         )
     return None, "name a variable with key_env or a file with key_file, or set key_length = 0 if it needs none"
+
+
+def _text_of(file: str | Path, where: str) -> tuple[str, str]:
+    """The same of a file."""
+    place = f"put the key alone into {file}"
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(MOST_FILE + 1)
+        if len(data) > MOST_FILE:
+            raise GatewayError(f"{where}: {file} is too long for a key; {place}")
+        return data.decode("utf-8"), place
+    except OSError as error:
+        raise GatewayError(f"{where}: {file} cannot be read: {error.strerror}; {place}") from None
+    except UnicodeDecodeError:
+        raise GatewayError(f"{where}: {file} is not text; {place}") from None

@@ -1,8 +1,10 @@
 """The client against the scripted model over real sockets: right answers, and every way to get none."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +14,7 @@ from tests.harness import eventually
 from tests.models import KEY, MODEL, a_call, a_gateway, ask, ask_async, scripted_process
 from worker.model.client import GatewayClient
 from worker.model.gateways import Deadlines, Served
-from worker.model.keys import Key
+from worker.model.keys import Key, KeyFile, KeyShape
 from worker.model.types import Failure, Finish, Message, ModelAnswer, ModelError
 
 DIALECTS = ("openai", "anthropic")
@@ -225,6 +227,32 @@ def test_a_wrong_key_is_told_with_hints_and_is_not_shown(url: str) -> None:
     assert len(error.value.hints) == 3
     assert error.value.detail == "invalid key: [key]"
     assert wrong.reveal() not in repr(error.value) + str(error.value) + repr(a_gateway(url, key=wrong))
+
+
+def test_a_key_in_a_file_may_be_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file, right, former = tmp_path / "key", f"hs_{'r1ght' * 6}", f"hs_{'f0rm3r' * 5}"
+    file.write_text(former)
+    with scripted_process(tmp_path / "log", "--key", right) as url:
+        gateway = a_gateway(url, key=KeyFile(file, KeyShape(least=20), "gateways.test"))
+
+        def answered() -> str:
+            return ask(gateway, "[scripted:right] greet").text
+
+        with pytest.raises(ModelError, match=re.escape("invalid key: [key]")):
+            answered()
+        file.write_text(f"{right}\n")
+        assert "hello" in answered()
+        caplog.clear()
+        for wrong in ("", "cut", former[:10]):  # as while somebody writes it
+            file.write_text(wrong)
+            assert "hello" in answered()
+            assert "hello" in answered()
+        file.unlink()
+        assert "hello" in answered()
+        said = [each.getMessage() for each in caplog.records if each.name == "worker.model.keys"]
+        assert len(said) == 4, said
+        assert all(line.endswith("the key that was there before is used") for line in said)
+        assert all(key not in caplog.text for key in (right, former, former[:10]))
 
 
 def test_what_is_refused_before_it_is_sent(url: str) -> None:
