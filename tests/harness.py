@@ -214,6 +214,7 @@ class Worker:
         instance: str,
         environment: Mapping[str, str] | None = None,
         inside: Sequence[str] = (),
+        source: str | Path = ROOT,
         **settings: str,
     ) -> None:
         """`inside`: a command that runs another one somewhere else, as in a network of its own."""
@@ -230,10 +231,10 @@ class Worker:
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [*inside, sys.executable, "-m", "worker.main"],
-                cwd=ROOT,
+                cwd=source,
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(ROOT),
+                    "PYTHONPATH": str(source),
                     "RETORT_INSTANCE": instance,
                     **{f"RETORT_{name.upper()}": value for name, value in given.items()},
                     **(environment or {}),

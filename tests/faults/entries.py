@@ -22,6 +22,7 @@ class Trial:
 
     stack: Stack
     seed: int
+    outage_s: float = 1.0  # for so long a model is away, at the least
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     @cached_property

@@ -2,12 +2,13 @@
 
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from tests.harness import Worker, containers, instance_name, ready
+from tests.harness import ROOT, Worker, containers, instance_name, ready
 from tests.tasks import QUICK
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ class Host:
         self._stack = stack
         self._starts = 0
 
-    def start(self, *, wait: bool = True, environment: dict[str, str] | None = None, **settings: str) -> Worker:
+    def start(
+        self,
+        *,
+        wait: bool = True,
+        source: Path = ROOT,
+        environment: dict[str, str] | None = None,
+        **settings: str,
+    ) -> Worker:
         """Start a process; it may be the first of this instance or not."""
         stack = self._stack
         with suppress(DBAPIError):
@@ -57,6 +65,7 @@ class Host:
             database_url(self.database.port),
             broker_url(self.broker.port),
             instance=self.instance,
+            source=source,
             environment={
                 "DOCKER_HOST": f"unix://{self.folder / 'engine.sock'}",
                 **stack.model_environment,

@@ -116,6 +116,17 @@ class Proxy:
         finally:
             self._refusing = False
 
+    @contextmanager
+    def leading_to(self, target: Place) -> Iterator[None]:
+        """A block in which it leads elsewhere. Connections that there are at its ends are cut."""
+        before, self._target = self._target, target
+        self.cut()
+        try:
+            yield
+        finally:
+            self._target = before
+            self.cut()
+
     def mute(self) -> None:
         """Lose from now on what goes through the connections there are, and tell nobody; new ones are well."""
 

@@ -72,9 +72,10 @@ class Row:
 class Runner:
     """Runs entries on a stack, which is raised anew after a failure."""
 
-    def __init__(self, hosts: int, stop: threading.Event) -> None:
+    def __init__(self, hosts: int, outage_s: float, stop: threading.Event) -> None:
         self._engine = docker.from_env()
         self._hosts = hosts
+        self._outage_s = outage_s
         self._stop = stop
         self._closing = ExitStack()
         self._stack: Stack | None = None
@@ -115,7 +116,7 @@ class Runner:
             if self._stop.is_set():
                 break
             try:
-                trial = Trial(self._raised(fault), seed)
+                trial = Trial(self._raised(fault), seed, self._outage_s)
                 took = fault.inject(trial)
                 trial.stack.heal()
             except NotHere as reason:
@@ -146,10 +147,11 @@ class Runner:
 class Suite:
     """Entries, and what came of them, on one stack or on several side by side."""
 
-    def __init__(self, faults: Sequence[Fault], seeds: Sequence[int], hosts: int) -> None:
+    def __init__(self, faults: Sequence[Fault], seeds: Sequence[int], hosts: int, outage_s: float) -> None:
         self._waiting = deque(faults)
         self._seeds = seeds
         self._hosts = hosts
+        self._outage_s = outage_s
         self._stop = threading.Event()
         self._runners: list[Runner] = []
         self._rows: list[Row] = []
@@ -157,7 +159,7 @@ class Suite:
 
     def run(self, stacks: int, after_each: Callable[[], None]) -> None:
         """Run all, so many at a time; `after_each` is called once for each row, never twice at a time."""
-        self._runners = [Runner(self._hosts, self._stop) for _ in range(stacks)]
+        self._runners = [Runner(self._hosts, self._outage_s, self._stop) for _ in range(stacks)]
         with ThreadPoolExecutor(stacks) as threads:
             under_way = [threads.submit(self._take_turns, runner, after_each) for runner in self._runners]
             try:
@@ -266,10 +268,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help="of the first repetition")
     parser.add_argument("--hosts", type=int, default=2, choices=(2, 3), help="workers")
     parser.add_argument("--stacks", type=int, default=1, help="services that are hurt at the same time")
+    parser.add_argument("--outage", type=float, default=1.0, help="seconds for which a model is away (F25)")
     parser.add_argument("--keep", type=Path, default=None, help=f"file for the figures, such as {RESULTS.name}")
     given = parser.parse_args(arguments)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    suite = Suite(chosen(given.only), range(given.seed, given.seed + given.times), given.hosts)
+    suite = Suite(chosen(given.only), range(given.seed, given.seed + given.times), given.hosts, given.outage)
 
     def after_each() -> None:
         if given.keep is not None:

@@ -27,14 +27,26 @@ from domain.quotas import Scope
 from retort.embedded import Postgres, Valkey
 from tests.conftest import migrate
 from tests.faults.dockerd import Dockerd
+from tests.faults.earlier import unpacked
 from tests.faults.host import Host, broker_url, database_url
 from tests.faults.proxy import Loop, Proxy
-from tests.harness import Broker, Jobs, Worker, containers, end_all, eventually, instance_name, ready, sweep
+from tests.harness import (
+    ROOT,
+    Broker,
+    Jobs,
+    Worker,
+    containers,
+    end_all,
+    eventually,
+    instance_name,
+    ready,
+    sweep,
+)
 from tests.integration.api.harness import Server
 from tests.models import scripted_process
 from tests.receivers import Receiver, receiving, sending
 from tests.stalling import FILE, standing_still
-from tests.tasks import gateway_environment
+from tests.tasks import KEY, gateway_environment
 
 RECEIVER = "127.0.0.9"
 HOOKS = {"webhook_networks": f"{RECEIVER}/32", "webhook_http": "true"}
@@ -59,6 +71,7 @@ class Stack:
         self.postgres_socket = folder / "run" / ".s.PGSQL.5432"
         base = kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
         self.engine_socket = Path(str(base).removeprefix("unix://")) if own is None else own.socket
+        self.gateway_key = folder / "gateway.key"
         self.model_environment: dict[str, str] = {}
         self._closing = ExitStack()
         self._loop = Loop()
@@ -93,7 +106,8 @@ class Stack:
         self.model_url = model
         self.model = self.proxy(int(httpx.URL(model).port or 0))
         address = f"http://127.0.0.1:{self.model.port}{httpx.URL(model).path}"
-        self.model_environment = gateway_environment(address)
+        self.gateway_key.write_text(KEY)
+        self.model_environment = gateway_environment(address, key_file=self.gateway_key)
         self.receiver: Receiver = closing.enter_context(receiving(RECEIVER))
         self.webhook_key = secrets.token_urlsafe(32)
         self.api_database = self.proxy(self.postgres_socket)
@@ -137,7 +151,7 @@ class Stack:
 
     # --- the API ----------------------------------------------------------------------------------
 
-    def serve(self) -> None:
+    def serve(self, source: Path = ROOT) -> None:
         """Start the API."""
         urls = (database_url(self.api_database.port), broker_url(self.api_broker.port))
         storage = (self.folder / "storage").as_uri()
@@ -146,6 +160,7 @@ class Stack:
             log,
             *urls,
             program="tests.stalling",
+            source=source,
             metrics_port="0",
             storage_url=storage,
             webhook_key=self.webhook_key,
@@ -240,6 +255,20 @@ class Stack:
         table = patient(self.apart_url)
         self._closing.callback(table.close)
         return table
+
+    @cached_property
+    def earlier(self) -> Path:
+        """The source of an earlier version, whose image is built.
+
+        Raises:
+            NoEarlier: there is none here.
+        """
+        return unpacked(self.folder / "earlier")
+
+    def logs(self) -> str:
+        """All that anything here has logged."""
+        paths = [path for path in self.folder.rglob("*log*") if path.is_file()]
+        return "".join(path.read_text(errors="replace") for path in paths)
 
     # --- health -----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Cancels that race with claim, start and end; webhooks whose sender dies; secrets that change meanwhile."""
 
+import secrets
 import signal
 import time
 from collections import Counter
@@ -7,11 +8,14 @@ from uuid import UUID
 
 import httpx
 
+from tests.faults.catalogue import tasks
 from tests.faults.catalogue.workers import RUN_S
 from tests.faults.entries import Trial, fault
 from tests.faults.stack import Stack
 from tests.faults.work import TWICE_S, Work, messages
 from tests.harness import eventually
+from tests.models import scripted_process
+from tests.tasks import KEY
 
 #: Cancels in one repetition: twenty of these are 1,000.
 RACES = 50
@@ -139,9 +143,36 @@ def rotated(trial: Trial) -> float:
         each for each in reversed(stack.receiver.received) if each.event["data"]["id"] in _named(work)
     )
     newest.verify(secret)
-    logs = "".join(path.read_text(errors="replace") for path in stack.folder.rglob("*log*") if path.is_file())
+    logs = stack.logs()
     for each in (old, stack.key, secret):
         assert each not in logs, "a secret was logged"
+    return took
+
+
+@fault(
+    "F40.gateway",
+    "a gateway's key is replaced in its file while tasks run, then the former one is refused",
+    "what runs ends; from then on the new key is used; neither is in a log",
+    within_s=TWICE_S,
+)
+def another_gateway_key(trial: Trial) -> float:
+    stack = trial.stack
+    ids = tasks.submit(stack, 4)
+    time.sleep(trial.moment(0.3))
+    new = f"hs_{secrets.token_hex(20)}"
+    log = stack.folder / f"model{stack.number()}.log"
+    with scripted_process(log, "--key", new) as other:
+        stack.gateway_key.write_text(new)
+        began = time.monotonic()
+        tasks.all_end(stack, ids)
+        with stack.model.leading_to(int(httpx.URL(other).port or 0)):
+            later = tasks.submit(stack, 4)
+            tasks.all_end(stack, later)
+        took = time.monotonic() - began
+    tasks.judge(stack, [*ids, *later])
+    logs = stack.logs()
+    assert KEY not in logs, "the former key was logged"
+    assert new not in logs, "the new key was logged"
     return took
 
 

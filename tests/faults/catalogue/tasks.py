@@ -115,7 +115,7 @@ def model_away(trial: Trial) -> float:
     before = threads(stack)
     with stack.model.refusing():
         ids = submit(stack, 6)
-        time.sleep(1 + trial.moment(1.0))
+        time.sleep(trial.outage_s + trial.moment(1.0))
         work.submit(4)
         work.all_end()
         assert stack.sql("SELECT count(*) FROM jobs WHERE id = ANY(%s) AND state = 'finished'", ids)[0][0] == 0

@@ -38,12 +38,19 @@ class Server:
     """
 
     def __init__(
-        self, log: Path, database_url: str, redis_url: str, *, program: str = "api", **settings: str
+        self,
+        log: Path,
+        database_url: str,
+        redis_url: str,
+        *,
+        program: str = "api",
+        source: str | Path = ROOT,
+        **settings: str,
     ) -> None:
         self.log = log
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(source),
             "RETORT_DATABASE_URL": database_url,
             "RETORT_REDIS_URL": redis_url,
             "RETORT_PORT": "0",
@@ -52,7 +59,7 @@ class Server:
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", program],
-                cwd=ROOT,
+                cwd=source,
                 env=environment,
                 stderr=stderr,
             )
