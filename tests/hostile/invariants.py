@@ -24,8 +24,9 @@ MORE_DESCRIPTORS = 4 * JOBS
 MORE_THREADS = 2
 MORE_MEMORY_MB = 48
 
-#: Seconds until a failed wait for quiet is told; a busy host starts and removes containers slowly.
-SETTLED_S = 90.0
+#: Seconds until a failed wait for quiet is told. A busy host starts and removes containers slowly, and a gVisor
+#: sandbox that ended by itself may be running for its engine for a minute more; until then it is not removed.
+SETTLED_S = 180.0
 
 _CONTAINER = re.compile(r"/docker/([0-9a-f]{64})|docker-([0-9a-f]{64})\.scope")
 
@@ -190,10 +191,12 @@ class Invariants:
     def _why_unsteady(self) -> str:
         ids = set(self.stage.containers())
         inside = processes_by_container()
+        row = self.stage.table.worker(self.stage.instance)
         return (
             f"only {self._cells} idle cells are left: containers {sorted(i[:12] for i in ids)}, "
             f"guests {[(i[:12], p) for i in ids for p in guests_of(inside.get(i, []))]}, "
-            f"ghosts {sorted((self._ours - ids) & inside.keys())}"
+            f"ghosts {sorted((self._ours - ids) & inside.keys())}, "
+            f"the worker says {row.facts['pool'] if row is not None else None}"
         )
 
     def _slim(self) -> bool:

@@ -110,7 +110,8 @@ seen += [v for v in os.environ if 'MARKER' in v] + [p for p in sys.path if p == 
 mask = os.umask(0o22)
 if mask != 0o22: seen.append(f'umask {mask:o}')
 seen += [] if gc.isenabled() else ['gc']
-seen += [n for n in os.listdir('/tmp') if n != '.matplotlib'] + os.listdir('/dev/shm') + os.listdir('/dev/mqueue') + os.listxattr('/work')
+seen += [n for n in os.listdir('/tmp') if n != '.matplotlib'] + os.listdir('/dev/shm') + os.listxattr('/work')
+if os.path.isdir('/dev/mqueue'): seen += os.listdir('/dev/mqueue')  # gVisor has none
 seen += [p for p in os.listdir('/work') if p != 'main.py']
 try: socket.create_connection(('127.0.0.1', 7777)); seen.append('listener')
 except OSError: pass
