@@ -98,7 +98,7 @@ class Job:
         return {
             "status": self._status,
             "wall_s": wall_s,
-            "cpu_s": self._cpu_s,
+            "cpu_s": self.cpu_s,
             "peak_bytes": self._peak(before.memory, before.peak, after.peak),
             "oom_kills": after.oom_kills - before.oom_kills,
             "stdout_bytes": self._sent[wire.STDOUT],
@@ -106,6 +106,15 @@ class Job:
             "output_limit": self._room < 0,
             "disk_full": self._status != 0 and disk.full(self.uid),
         }
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of its processes that have ended.
+
+        Not below 0: what an interpreter used before is taken off, by another clock, and what is added in parts
+        may come to less.
+        """
+        return max(0.0, self._cpu_s)
 
     def _start(self, zygote: Zygote) -> dict[int, bytes]:
         process: Prestarted | Parked | None = self.prestarted or zygote.parked
@@ -179,7 +188,7 @@ class Job:
         sample = self.counters.sample()
         cpu_s = memory = None
         if self.counters.missing:
-            cpu_s = self._cpu_s + gvisor.cpu_s(self.uid)
+            cpu_s = max(0.0, self._cpu_s + gvisor.cpu_s(self.uid))
         elif sample.cpu_s is not None and before.cpu_s is not None:
             cpu_s = max(0.0, sample.cpu_s - before.cpu_s - own_s)
         if sample.memory is not None and before.memory is not None:
